@@ -1,0 +1,265 @@
+"""Trained state: a folder with a manifest, one public folder per learned component, and `private/`.
+
+```
+bundle.json     schema, plugin set with parameters, labels, fps, frame shape, sampling defaults, digests, provenance
+KIND/           what may be published with the bundle, safetensors and JSON only
+private/        needed to judge, never to be published: references, the noise key, KIND/ of what derives from single records
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+import cattrs
+import fsspec
+from attrs import evolve, field, frozen
+
+from echosdk.errors import BundleError
+from echosdk.interfaces import Category, Label, References, Trainable
+from echosdk.plugin_set import PluginSet
+from echosdk.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+PRIVATE = "private"
+NOISE_KEY = "noise.key"
+REFERENCES = "references.safetensors"
+NOT_WEIGHTS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".py"}
+
+
+@frozen(kw_only=True)
+class Stage:
+    """A trained component: the digest of its folders, that of the encoder it was trained on, and how it came to be."""
+
+    public: str
+    private: str
+    encoder: str | None
+    provenance: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Manifest:
+    """What `bundle.json` holds. `frame_shape` is `H W` or `H W 3`."""
+
+    plugin_set: Mapping[str, Any]
+    labels: tuple[Label | Category, ...]
+    fps: float
+    frame_shape: tuple[int, ...]
+    data: Mapping[str, Any]
+    sampling: Mapping[str, Any] = field(factory=dict)
+    stages: Mapping[str, Stage] = field(factory=dict)
+    versions: Mapping[str, str] = field(factory=dict)
+    schema: int = SCHEMA_VERSION
+
+
+@frozen
+class Bundle:
+    """An opened bundle. Its folder is local; a remote one is copied to a temporary folder first."""
+
+    folder: Path
+    manifest: Manifest
+    where: str
+
+    @classmethod
+    def open(cls, name: str, registry: Registry | None = None) -> Self:
+        """Open a bundle by the name under which a plugin offers it, by path or by fsspec URL."""
+        location = name
+        if registry and name in registry.names("bundle"):
+            location = registry.resource("bundle", name).location
+        folder = _local(location)
+        path = folder / MANIFEST
+        if not path.is_file():
+            offered = f" (installed bundles: {', '.join(registry.names('bundle'))})" if registry else ""
+            raise BundleError(f"{name}: no bundle here: {MANIFEST} is missing{offered}")
+        try:
+            plain = json.loads(path.read_text())
+            if plain.get("schema") != SCHEMA_VERSION:
+                raise BundleError(f"{path}: schema {plain.get('schema')!r}; this version reads {SCHEMA_VERSION}")
+            manifest = _CONVERTER.structure(plain, Manifest)
+        except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
+            raise BundleError(f"{path}: damaged: {error}") from error
+        return cls(folder, manifest, name)
+
+    @property
+    def plugin_set(self) -> PluginSet:
+        """The plugin set that the bundle was trained as, with every parameter."""
+        return PluginSet.from_plain(self.manifest.plugin_set, where=f"bundle {self.where}")
+
+    @property
+    def stripped(self) -> bool:
+        return not (self.folder / PRIVATE).is_dir()
+
+    @property
+    def digest(self) -> str:
+        """A digest of the public part."""
+        return digest(self.folder, leave_out=(PRIVATE,))
+
+    @property
+    def private_digest(self) -> str:
+        """A digest of the private part; never published as it is."""
+        return digest(self.folder / PRIVATE)
+
+    @property
+    def noise_key(self) -> bytes:
+        """The secret that keys all noise."""
+        return bytes.fromhex(self._private(NOISE_KEY).read_text().strip())
+
+    def references(self) -> tuple[References, References, torch.Tensor]:
+        """Return training references, held-out ones, and the video (an integer) of each held-out item."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(self._private(REFERENCES))
+
+        def split(name: str) -> References:
+            groups = [str(int(group)) for group in tensors[f"{name}_group"]]
+            return References(items=tensors[name].float(), groups=tuple(groups))
+
+        return split("train"), split("holdout"), tensors["holdout_video"]
+
+    def load(self, kind: str, component: Any, name: str) -> None:
+        """Give a learned component its trained state, after checking that the files are those that were written."""
+        if not isinstance(component, Trainable):
+            return
+        stage = self.manifest.stages.get(kind)
+        if stage is None or self.plugin_set.choices[kind].use != name:
+            raise BundleError(
+                f"bundle {self.where} holds no trained state for {kind} {name!r}; "
+                f"train it: echosdk train --stage {kind} --use {kind}={name} --data SOURCE --out BUNDLE"
+            )
+        public, private = self.folder / kind, self.folder / PRIVATE / kind
+        parts = [(public, stage.public)] + ([] if self.stripped else [(private, stage.private)])
+        for folder, written in parts:
+            refuse_code(folder)
+            if digest(folder) != written:
+                raise BundleError(f"{folder}: damaged: its files are not those that were trained; fetch the bundle again")
+        encoder = self.manifest.stages.get("encoder")
+        if stage.encoder and (encoder is None or stage.encoder != encoder.public):
+            raise BundleError(f"bundle {self.where}: {kind} was trained on another encoder; train it again: --stage {kind}")
+        component.load(public, None if self.stripped else private)
+
+    def _private(self, name: str) -> Path:
+        path = self.folder / PRIVATE / name
+        if not path.is_file():
+            raise BundleError(f"bundle {self.where}: {PRIVATE}/{name} is missing: this bundle was stripped")
+        return path
+
+
+def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
+    """Make an empty bundle with a fresh noise key, or return the one that is there with its trained stages."""
+    if (folder / MANIFEST).is_file():
+        there = Bundle.open(str(folder))
+        same = attrs.asdict(evolve(there.manifest, plugin_set={}, stages={}, versions={}, sampling={}))
+        wanted = attrs.asdict(evolve(manifest, plugin_set={}, stages={}, versions={}, sampling={}))
+        if same != wanted:
+            different = [key for key in wanted if wanted[key] != same[key]]
+            raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
+        return Bundle(folder, evolve(manifest, stages=there.manifest.stages), str(folder))
+    if folder.exists() and any(folder.iterdir()):
+        raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
+    (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
+    key = folder / PRIVATE / NOISE_KEY
+    key.touch(mode=0o600)
+    key.write_text(secrets.token_hex(32) + "\n")
+    return write_manifest(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
+    """Write `bundle.json` whole, or not at all."""
+    manifest = evolve(manifest, versions=library_versions())
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(_CONVERTER.unstructure(manifest), indent=2, sort_keys=True) + "\n")
+    os.replace(partial, folder / MANIFEST)
+    return Bundle(folder, manifest, str(folder))
+
+
+def add_stage(bundle: Bundle, kind: str, component: Trainable, provenance: Mapping[str, Any]) -> Bundle:
+    """Save a trained component into the bundle; what was there before is replaced only when the new one is whole."""
+    with tempfile.TemporaryDirectory(dir=bundle.folder, prefix=".stage-") as scratch:
+        public, private = Path(scratch) / "public", Path(scratch) / "private"
+        public.mkdir()
+        private.mkdir()
+        component.save(public, private)
+        refuse_code(public)
+        refuse_code(private)
+        for new, old in ((public, bundle.folder / kind), (private, bundle.folder / PRIVATE / kind)):
+            shutil.rmtree(old, ignore_errors=True)
+            if any(new.iterdir()):
+                new.rename(old)
+    public_digest = digest(bundle.folder / kind)
+    encoder = None if kind == "encoder" else bundle.manifest.stages["encoder"].public
+    stage = Stage(
+        public=public_digest,
+        private=digest(bundle.folder / PRIVATE / kind),
+        encoder=encoder,
+        provenance=dict(provenance),
+    )
+    stages = {**bundle.manifest.stages, kind: stage}
+    return write_manifest(bundle.folder, evolve(bundle.manifest, stages=stages))
+
+
+def strip(bundle: Bundle, out: Path) -> None:
+    """Copy a bundle without its private part. This does not clear the weights for publication."""
+    if out.exists():
+        raise BundleError(f"{out}: exists; choose another place for the stripped bundle")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(bundle.folder, partial, ignore=lambda folder, names: {PRIVATE} if Path(folder) == bundle.folder else set())
+    partial.rename(out)
+
+
+def digest(folder: Path, leave_out: Iterable[str] = ()) -> str:
+    """Return a sha256 over the names and bytes of a folder's files; an absent folder is an empty one."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder)
+        if name.parts[0] in leave_out:
+            continue
+        with path.open("rb") as file:
+            total.update(f"{name.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def refuse_code(folder: Path) -> None:
+    """Refuse files whose reading could run code."""
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in NOT_WEIGHTS:
+            raise BundleError(f"{path}: refused: reading a {path.suffix} file can run code; bundles hold safetensors and JSON")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that may change bits."""
+    return {name: version(name) for name in ("torch", "diffusers", "numpy", "av")}
+
+
+def _local(location: str) -> Path:
+    filesystem, path = fsspec.core.url_to_fs(location)
+    if "file" in filesystem.protocol:
+        return Path(path)
+    target = Path(tempfile.mkdtemp(prefix="echosdk-bundle-"))
+    try:
+        filesystem.get(path.rstrip("/") + "/", f"{target}/", recursive=True)
+    except FileNotFoundError as error:
+        raise BundleError(f"{location}: no bundle here: {MANIFEST} is missing") from error
+    return target
+
+
+def _structure_label(plain: Mapping[str, Any], _type: object) -> Label | Category:
+    return Category(**plain) if "values" in plain else Label(**plain)
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+_CONVERTER.register_structure_hook(Label | Category, _structure_label)

@@ -1,0 +1,100 @@
+"""`echosdk generate`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from echosdk.cli import options
+
+
+@click.command("generate")
+@options.components
+@click.option("--bundle", metavar="NAME|PATH|URL", help="Trained state; default: the one the plugin set names.")
+@click.option("--out", required=True, metavar="PATH|URL", help="Where the dataset goes.")
+@click.option("--num-videos", type=click.IntRange(1), help="How many videos [default: 8].")
+@click.option("--splits", metavar="train=N,val=N,test=N", help="How many videos of each split [default: all train].")
+@click.option("--frames", type=click.IntRange(1), help="Length of every video [default: the bundle's].")
+@click.option("--labels", type=click.Choice(["uniform", "empirical"]), default="uniform", show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--shard-size", type=click.IntRange(1), help="Videos a shard [default: a sixteenth, 4 to 256].")
+@click.option("--micro-batch", type=click.IntRange(1), default=4, show_default=True, help="Videos made at once.")
+@click.option("--max-attempts", type=click.IntRange(1), default=20, show_default=True, help="Draws before giving up.")
+@click.option("--format", "format_", type=click.Choice(["mp4", "avi", "mkv", "npy"]), default="mp4", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: the bundle's]")
+@click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Processes [default: one a CPU core]; changes no byte.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads a task; part of the plan.")
+@click.option("--shards", metavar="A:B", help="Make only these shards, for array jobs.")
+@click.option("--no-privacy-filter", is_flag=True, help="Compare nothing with any patient; written on all that comes out.")
+@click.option("--private-audit", type=click.Path(path_type=Path, file_okay=False), help="Folder for tau, distances, rejects.")
+@options.device
+@options.as_json
+def command(
+    plugin_set_name: str,
+    use: tuple[str, ...],
+    set_: tuple[str, ...],
+    bundle: str | None,
+    out: str,
+    num_videos: int | None,
+    splits: str | None,
+    frames: int | None,
+    labels: str,
+    seed: int,
+    shard_size: int | None,
+    micro_batch: int,
+    max_attempts: int,
+    format_: str,
+    dtype: str | None,
+    executor: str,
+    workers: int | None,
+    threads: int,
+    shards: str | None,
+    no_privacy_filter: bool,
+    private_audit: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Generate a privacy-filtered synthetic dataset.
+
+    The same command goes on after an interruption; another plan in the same place is refused.
+    """
+    import json
+
+    from echosdk.generation.generate import Options, generate
+    from echosdk.generation.plan import parse_splits
+
+    wanted = Options(
+        plugin_set=plugin_set_name,
+        bundle=bundle,
+        use=use,
+        set_=set_,
+        num_videos=num_videos,
+        splits=parse_splits(splits) if splits else None,
+        num_frames=frames,
+        labels=labels,
+        seed=seed,
+        shard_size=shard_size,
+        micro_batch=micro_batch,
+        max_attempts=max_attempts,
+        threads=threads,
+        device=options.pick_device(device).partition(":")[0],
+        dtype=dtype,
+        format=format_,
+        privacy_filter=not no_privacy_filter,
+    )
+    manifest = generate(out, options=wanted, shards=shards, workers=workers, private_audit=private_audit, report=options.say)
+    if manifest is None:
+        click.echo(f"{out}: the wanted shards are done, others are still missing")
+        return
+    if as_json:
+        click.echo(json.dumps(manifest))
+        return
+    if "warning" in manifest:
+        click.echo(manifest["warning"])
+    rejected = manifest["rejected"]
+    said = [f"{r['hits']} of {r['n']} {what}" for what, r in rejected.items()]
+    click.echo(f"dataset:  {out}  ({manifest['counts']['samples']} videos)")
+    click.echo(f"rejected: {', '.join(said)}")
+    click.echo(f"preview:  {out.rstrip('/')}/preview.html")

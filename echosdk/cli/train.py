@@ -1,0 +1,67 @@
+"""`echosdk train`: train a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from echosdk.cli import options
+from echosdk.interfaces import KINDS
+
+STAGES = tuple(kind for kind in KINDS if kind != "stitcher")
+
+
+@click.command("train")
+@options.components
+@click.option("--data", "data", required=True, metavar="SOURCE", help="NAME[:LOCATION][?key=value&...]")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
+@click.option("--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Train only this stage; may be repeated.")
+@click.option("--work", type=click.Path(path_type=Path, file_okay=False), help="Caches and checkpoints (private); default OUT.work.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores.")
+@options.device
+def command(
+    plugin_set_name: str,
+    use: tuple[str, ...],
+    set_: tuple[str, ...],
+    data: str,
+    out: Path,
+    stages: tuple[str, ...],
+    work: Path | None,
+    seed: int,
+    dtype: str,
+    threads: int | None,
+    device: str,
+) -> None:
+    """Train a bundle from real data: the encoder, then everything that works on its latents.
+
+    Ctrl-C is safe: the same command goes on where it stopped, and stages that are done are not done again.
+    """
+    import torch
+
+    from echosdk.plugin_set import PluginSet, open_source, resolve
+    from echosdk.registry import Registry
+    from echosdk.training.stages import Training, train_bundle
+
+    if threads:
+        torch.set_num_threads(threads)
+    registry = Registry.discover()
+    plugin_set = resolve(registry, PluginSet.find(plugin_set_name, registry), use=use, set_=set_)
+    bundle = train_bundle(
+        Training(
+            plugin_set=plugin_set,
+            registry=registry,
+            source=open_source(registry, data),
+            source_name=data,
+            out=out,
+            work=work or out.with_name(out.name + ".work"),
+            seed=seed,
+            device=options.pick_device(device),
+            dtype=dtype,
+            stages=stages or KINDS,
+            report=options.say,
+        )
+    )
+    click.echo(f"bundle: {bundle.folder}  stages: {', '.join(bundle.manifest.stages)}")

@@ -1,0 +1,78 @@
+"""The dataset card: `README.md` beside the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def render_card(manifest: Mapping[str, Any]) -> str:
+    """Return the card as Markdown. A warning comes first."""
+    plan, counts, rejected = manifest["plan"], manifest["counts"], manifest["rejected"]
+    lines = [f"**{manifest['warning']}**", ""] if "warning" in manifest else []
+    lines += [
+        "# Synthetic video dataset",
+        "",
+        f"{counts['samples']} synthetic videos of {plan['num_frames']} frames at {plan['fps']:g} frames/s, made by echosdk "
+        f"{manifest['versions']['echosdk']}. No sample is a recording.",
+        "",
+        "| split | videos |",
+        "|---|---|",
+        *(f"| {split} | {count} |" for split, count in plan["counts"].items() if count),
+        "",
+        "## Labels",
+        "",
+        *(_label(label) for label in manifest["labels"]),
+        "",
+        "Labels are what each video was asked to show. They were not measured on it.",
+        "",
+        "## Privacy filter",
+        "",
+    ]
+    if plan["privacy_filter"]:
+        lines += [
+            f"Every still and every finished video was compared with the training references by "
+            f"`{plan['plugin_set']['privacy_filter']['use']}`; what came too near was rejected and drawn again.",
+            "",
+            "| what | rejected | of | rate | 95 % interval |",
+            "|---|---|---|---|---|",
+            *(_rate(what, rejected[what]) for what in ("stills", "videos")),
+            "",
+        ]
+    lines += [
+        "This is evidence for your assessment of singling out, linkability and inference, not a certificate. "
+        "The weights of the models are outside every figure.",
+        "",
+        "## Where it comes from",
+        "",
+        f"The models were trained on {_source(manifest['trained_on'])}.",
+        "",
+        "Files: `*.tar` are WebDataset shards (`KEY." + plan["format"] + "`, `KEY.json`), `index.csv` lists the samples, "
+        "`dataset.json` is the manifest with the plan and every checksum, `preview.html` shows some of it.",
+        "",
+        "```python",
+        "import echosdk",
+        "for sample in echosdk.open_dataset(\".\"):",
+        '    print(sample["key"], sample["video"].shape, sample["labels"])',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _label(label: Mapping[str, Any]) -> str:
+    if "values" in label:
+        return f"- `{label['name']}`: " + ", ".join(f"{value} ({count})" for value, count in label["values"].items())
+    return f"- `{label['name']}` ({label['unit']}): {label['low']:g} to {label['high']:g}, mean {label['mean']:.1f}"
+
+
+def _rate(what: str, rate: Mapping[str, Any]) -> str:
+    low, high = rate["interval_95"]
+    return f"| {what} | {rate['hits']} | {rate['n']} | {rate['rate']:.1%} | {low:.1%} to {high:.1%} |"
+
+
+def _source(data: Mapping[str, Any]) -> str:
+    return (
+        f"`{data['source']}`: {data['train_clips']} clips of {data['train_patients']} patients, "
+        f"{data['val_clips']} more for calibration"
+    )

@@ -1,0 +1,236 @@
+"""A dataset on disk: joining its shards, checking it, and opening it for training."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from attrs import frozen
+from scipy.stats import binomtest
+
+from echosdk.bundle import Bundle, library_versions
+from echosdk.clips.video import decode_video
+from echosdk.errors import DatasetError
+from echosdk.generation.card import render_card
+from echosdk.generation.files import Folder
+from echosdk.generation.plan import Plan
+from echosdk.generation.shards import ShardResult, read_result
+from echosdk.interfaces import Category, Label
+
+if TYPE_CHECKING:
+    import webdataset
+
+SCHEMA_VERSION = 1
+MANIFEST = "dataset.json"
+HISTOGRAM_BINS = 14
+NO_FILTER = "WARNING: generated without a privacy filter (--no-privacy-filter): no sample was compared with any patient."
+
+
+@frozen(kw_only=True)
+class Problem:
+    """What is wrong with one shard or file of a dataset."""
+
+    name: str
+    message: str
+
+
+def read_manifest(out: Folder) -> dict[str, Any]:
+    """Read `dataset.json`."""
+    if MANIFEST not in out.names():
+        raise DatasetError(f"{out.url}: no dataset here: {MANIFEST} is missing; if shards are, run: echosdk merge {out.url}")
+    manifest: dict[str, Any] = json.loads(out.read(MANIFEST))
+    if manifest.get("schema") != SCHEMA_VERSION:
+        raise DatasetError(f"{out.url}/{MANIFEST}: schema {manifest.get('schema')!r}; this version reads {SCHEMA_VERSION}")
+    return manifest
+
+
+def read_plan(out: Folder) -> Plan:
+    """Return the plan of a dataset, or of the shards of one that is not joined yet."""
+    plan = find_plan(out)
+    if plan is None:
+        raise DatasetError(f"{out.url}: no dataset here: neither {MANIFEST} nor a finished shard")
+    return plan
+
+
+def find_plan(out: Folder) -> Plan | None:
+    """Return the plan that `dataset.json` or any finished shard was made from; None where there is neither."""
+    names = out.names()
+    if MANIFEST in names:
+        return Plan(**read_manifest(out)["plan"])
+    shards = (name for name in names if name.endswith(".json") and f"{name.removesuffix('.json')}.tar" in names)
+    first = next(shards, None)
+    return Plan(**json.loads(out.read(first))["plan"]) if first else None
+
+
+def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
+    """Write `dataset.json`, `index.csv`, the card and the preview, once all shards are there."""
+    from echosdk.report.preview import render_preview
+
+    results = [read_result(out, shard) for shard in plan.shards]
+    missing = [shard.name for shard, result in zip(plan.shards, results, strict=True) if result is None]
+    if missing:
+        raise DatasetError(f"{out.url}: {len(missing)} of {len(results)} shards are missing, {missing[0]} first; run generate again")
+    done = [result for result in results if result is not None]
+    manifest = describe(plan, bundle, done)
+    rows = [row for result in done for row in result.samples]
+    out.write("index.csv", _index(done, plan.format))
+    out.write("README.md", render_card(manifest).encode())
+    out.write("preview.html", render_preview(manifest, rows, lambda key: read_video_bytes(out, done, key, plan.format)).encode())
+    out.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    out.sweep()
+    return manifest
+
+
+def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict[str, Any]:
+    """Return the public manifest."""
+    counts: dict[str, int] = {}
+    for result in results:
+        for name, number in result.counts.items():
+            counts[name] = counts.get(name, 0) + number
+    samples = [row for result in results for row in result.samples]
+    manifest: dict[str, Any] = {} if plan.privacy_filter else {"warning": NO_FILTER}
+    return manifest | {
+        "schema": SCHEMA_VERSION,
+        "what": "Synthetic videos made by echosdk. Evidence for your own assessment, not a certificate.",
+        "plan": plan.public(),
+        "counts": counts,
+        "rejected": {
+            "stills": rate(counts["rejected_stills"], counts["stills"]),
+            "videos": rate(counts["rejected_videos"], counts["videos"]),
+        },
+        "labels": [_label_statistics(label, [row["labels"][label.name] for row in samples]) for label in bundle.manifest.labels],
+        "trained_on": {k: v for k, v in bundle.manifest.data.items() if k != "fingerprint"},
+        "shards": [attrs.asdict(result, filter=attrs.filters.exclude("samples", "plan")) for result in results],
+        "versions": {"echosdk": _own_version(), **library_versions(), "python": platform.python_version()},
+        "hardware": {"machine": platform.machine(), "device": plan.device},
+    }
+
+
+def rate(hits: int, n: int) -> dict[str, Any]:
+    """Return a rate with its exact (Clopper-Pearson) 95 % interval."""
+    if not n:
+        return {"hits": 0, "n": 0, "rate": None, "interval_95": None}
+    interval = binomtest(hits, n).proportion_ci(0.95, "exact")
+    return {"hits": hits, "n": n, "rate": hits / n, "interval_95": [float(interval.low), float(interval.high)]}
+
+
+def verify(out: Folder) -> list[Problem]:
+    """Check every shard's digest and count and the list of samples; returns what is wrong."""
+    manifest = read_manifest(out)
+    names = set(out.names())
+    problems = []
+    for entry in manifest["shards"]:
+        name = f"{entry['shard']}.tar"
+        if name not in names:
+            problems.append(Problem(name=name, message="missing"))
+            continue
+        data = out.read(name)
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            problems.append(Problem(name=name, message="its bytes are not those that were written"))
+            continue
+        samples = sum(1 for _ in read_samples(data))
+        if samples != entry["counts"]["samples"]:
+            problems.append(Problem(name=name, message=f"holds {samples} samples, not {entry['counts']['samples']}"))
+    known = {f"{entry['shard']}.tar" for entry in manifest["shards"]}
+    problems += [
+        Problem(name=name, message="is not part of this dataset") for name in sorted(names - known) if name.endswith(".tar")
+    ]
+    for name in ("index.csv", "README.md", "preview.html"):
+        if name not in names:
+            problems.append(Problem(name=name, message="missing; run: echosdk merge"))
+    if "index.csv" in names:
+        lines = len(out.read("index.csv").decode().strip().splitlines()) - 1
+        if lines != manifest["counts"]["samples"]:
+            problems.append(Problem(name="index.csv", message=f"lists {lines} samples, not {manifest['counts']['samples']}"))
+    return problems
+
+
+def read_samples(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield a shard's samples: `__key__`, the video's bytes under its extension, `json` bytes."""
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    yield from group_by_keys(tar_file_expander([{"url": "shard", "stream": io.BytesIO(data)}]))
+
+
+def read_video_bytes(out: Folder, results: Sequence[ShardResult], key: str, extension: str) -> bytes:
+    """Return one sample's video file."""
+    result = next(result for result in results if any(row["key"] == key for row in result.samples))
+    sample = next(sample for sample in read_samples(out.read(f"{result.shard}.tar")) if sample["__key__"] == key)
+    return bytes(sample[extension])
+
+
+def open_dataset(out: str, split: str | None = None, shuffle: int = 0) -> webdataset.WebDataset:
+    """Open a generated dataset as a WebDataset pipeline of dicts.
+
+    Each has `key`, `video` (float32 `t k H W` in [-1, 1]), `labels`, `fps` and `split`. `shuffle` is the size of the
+    shuffle buffer; 0 keeps the order.
+    """
+    import webdataset
+
+    from echosdk.clips.images import to_images
+
+    manifest = read_manifest(Folder.at(out))
+    extension = manifest["plan"]["format"]
+    urls = [f"{out.rstrip('/')}/{e['shard']}.tar" for e in manifest["shards"] if split in (None, e["split"])]
+    if not urls:
+        raise DatasetError(f"{out}: has no samples of the split {split!r}")
+
+    def decode(sample: Mapping[str, bytes]) -> dict[str, Any]:
+        if extension == "npy":
+            frames = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
+        else:
+            frames, _ = decode_video(sample[extension])
+        return {"key": sample["__key__"], "video": to_images(frames), **json.loads(sample["json"])}
+
+    def shards(source: Any) -> Iterator[dict[str, Any]]:
+        for url in source:
+            folder, _, name = url["url"].rpartition("/")
+            yield from read_samples(Folder.at(folder).read(name))
+
+    pipeline = webdataset.DataPipeline(
+        webdataset.SimpleShardList(urls), webdataset.split_by_node, webdataset.split_by_worker, shards
+    )
+    if shuffle:
+        pipeline = pipeline.compose(webdataset.shuffle(shuffle))
+    return pipeline.compose(webdataset.map(decode))
+
+
+def _index(results: Sequence[ShardResult], extension: str) -> bytes:
+    text = io.StringIO()
+    names = list(results[0].samples[0]["labels"]) if results and results[0].samples else []
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["key", "split", "shard", "file", "num_frames", "fps", *names])
+    for result in results:
+        for row in result.samples:
+            labels = [row["labels"][name] for name in names]
+            file = f"{row['key']}.{extension}"
+            writer.writerow([row["key"], row["split"], f"{result.shard}.tar", file, row["num_frames"], row["fps"], *labels])
+    return text.getvalue().encode()
+
+
+def _label_statistics(label: Label | Category, values: Sequence[Any]) -> dict[str, Any]:
+    if isinstance(label, Category):
+        return {"name": label.name, "values": {value: values.count(value) for value in label.values}}
+    numbers = np.array(values, float)
+    counts, edges = np.histogram(numbers, HISTOGRAM_BINS, (label.low, label.high))
+    return {
+        "name": label.name,
+        "unit": label.unit,
+        "low": label.low,
+        "high": label.high,
+        "mean": float(numbers.mean()),
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def _own_version() -> str:
+    import echosdk
+
+    return echosdk.__version__

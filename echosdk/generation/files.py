@@ -1,0 +1,87 @@
+"""Files of a dataset, on any fsspec URL: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fsspec
+from attrs import frozen
+
+from echosdk.errors import DatasetError
+
+
+@frozen
+class Folder:
+    """A folder at a path or fsspec URL."""
+
+    url: str
+    _filesystem: Any
+    _path: str
+
+    @classmethod
+    def at(cls, url: str) -> Folder:
+        filesystem, path = fsspec.core.url_to_fs(url)
+        return cls(url, filesystem, path.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        return "file" in self._filesystem.protocol
+
+    def names(self) -> list[str]:
+        """Return the names of the folder's files, sorted; a folder that is not there has none."""
+        self._filesystem.invalidate_cache()
+        if not self._filesystem.isdir(self._path):
+            return []
+        return sorted(path.rpartition("/")[2] for path in self._filesystem.ls(self._path, detail=False))
+
+    def read(self, name: str) -> bytes:
+        try:
+            return bytes(self._filesystem.cat_file(f"{self._path}/{name}"))
+        except FileNotFoundError as error:
+            raise DatasetError(f"{self.url}/{name}: missing") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole: under another name and renamed where it is a disk, in one put where it is not."""
+        path = f"{self._path}/{name}"
+        if not self.is_local:
+            self._filesystem.makedirs(self._path, exist_ok=True)
+            self._filesystem.pipe_file(path, data)
+            return
+        os.makedirs(self._path, exist_ok=True)
+        partial = f"{self._path}/.{name}.{os.getpid()}.partial"
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+    def delete(self, name: str) -> None:
+        self._filesystem.rm_file(f"{self._path}/{name}")
+
+    def sweep(self) -> None:
+        """Remove what killed runs left behind: partial files and locks."""
+        for name in self.names():
+            if name.startswith(".") and name.endswith((".partial", ".lock")):
+                self.delete(name)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """Hold a lock, given up when the process dies; False where somebody else holds it. Disks only."""
+        if not self.is_local:
+            yield True
+            return
+        import fcntl
+
+        os.makedirs(self._path, exist_ok=True)
+        path = f"{self._path}/.{name}.lock"
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+            os.unlink(path)

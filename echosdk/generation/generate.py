@@ -1,0 +1,212 @@
+"""The main job: resolve a plan, make its shards, join them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from echosdk.bundle import Bundle
+from echosdk.clips.video import check_frame_size
+from echosdk.errors import InputError, PlanError, PrivacyError
+from echosdk.generation.dataset import find_plan, merge
+from echosdk.generation.executors import Local
+from echosdk.generation.files import Folder
+from echosdk.generation.pipeline import Pipeline, noise_key
+from echosdk.generation.plan import Plan, parse_shards, sealed
+from echosdk.generation.shards import ShardResult, make_shard, read_result
+from echosdk.plugin_set import PluginSet, resolve
+from echosdk.registry import Registry
+
+DEFAULT_VIDEOS = 8
+SMALLEST_SHARD, LARGEST_SHARD, USUAL_SHARDS = 4, 256, 16
+
+Report = Callable[[str], None]
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+@frozen(kw_only=True)
+class Options:
+    """What a user may say of a generation; None leaves the choice to the bundle or the number of videos."""
+
+    plugin_set: str = "default"
+    bundle: str | None = None
+    use: tuple[str, ...] = field(default=(), converter=tuple)
+    set_: tuple[str, ...] = field(default=(), converter=tuple)
+    num_videos: int | None = None
+    splits: Mapping[str, int] | None = None
+    num_frames: int | None = None
+    labels: str = "uniform"
+    seed: int = 0
+    shard_size: int | None = None
+    micro_batch: int = 4
+    max_attempts: int = 20
+    threads: int = 1
+    device: str = "cpu"
+    dtype: str | None = None
+    format: str = "mp4"
+    privacy_filter: bool = True
+
+
+@frozen(kw_only=True)
+class ShardTask:
+    """Make one shard of a plan. A task without a pipeline can be sent to another process, which loads its own."""
+
+    plan: Plan
+    out: str
+    private_audit: Path | None
+    report: Report
+    pipeline: Pipeline | None = None
+
+    def __call__(self, number: int) -> ShardResult | None:
+        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()))
+        return make_shard(pipeline, self.plan.shards[number], Folder.at(self.out), self.private_audit, self.report)
+
+
+def generate(
+    out: str,
+    *,
+    options: Options | None = None,
+    shards: str | None = None,
+    workers: int | None = None,
+    private_audit: Path | None = None,
+    registry: Registry | None = None,
+    report: Report = _silent,
+) -> dict[str, Any] | None:
+    """Generate a dataset at `out` (a path or fsspec URL) and return its manifest.
+
+    Shards that are there are kept: the same call goes on after an interruption. Returns None where, after the wanted
+    `shards` (`"A:B"`), others are still missing. Raises `PlanError` where another plan lives at `out`.
+    """
+    options = options or Options()
+    registry = registry or Registry.discover()
+    plan, bundle = make_plan(options, registry)
+    folder = Folder.at(out)
+    if private_audit is not None and _inside(private_audit, folder):
+        raise InputError(f"--private-audit {private_audit}: lies inside {out}, which is to be shared; choose another place")
+    refuse_other_plan(folder, plan)
+    wanted = parse_shards(shards, len(plan.shards))
+    todo = [number for number in wanted if read_result(folder, plan.shards[number]) is None]
+    if len(todo) < len(wanted):
+        report(f"{len(wanted) - len(todo)} of {len(wanted)} shards are there already")
+    run_shards(plan, out, todo, bundle, registry, workers=workers, private_audit=private_audit, report=report)
+    if any(read_result(folder, shard) is None for shard in plan.shards):
+        return None
+    return merge(folder, plan, bundle)
+
+
+def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
+    """Resolve everything that decides the dataset's bytes. Raises before any work where something does not fit."""
+    asked = PluginSet.find(options.plugin_set, registry)
+    name = options.bundle or asked.bundle
+    if name is None:
+        installed = ", ".join(registry.names("bundle")) or "none"
+        raise InputError(f"{asked.where} names no bundle; say --bundle NAME, PATH or URL (installed: {installed})")
+    bundle = Bundle.open(name, registry)
+    plugin_set = resolve(
+        registry, asked, use=options.use, set_=options.set_, bundle=bundle.plugin_set, trained=bundle.manifest.stages
+    )
+    plugin_set.build_all(registry)
+    if options.labels != "uniform":
+        raise InputError(f"--labels {options.labels}: only 'uniform' can be drawn from this bundle")
+    counts = dict(options.splits or {"train": options.num_videos or DEFAULT_VIDEOS})
+    total = sum(counts.values())
+    if options.splits and options.num_videos and options.num_videos != total:
+        raise InputError(f"--num-videos {options.num_videos}: --splits adds up to {total}; say one of them")
+    if total < 1:
+        raise InputError("no videos are asked for; --num-videos wants at least 1")
+    height, width, *_ = bundle.manifest.frame_shape
+    check_frame_size(options.format, height, width)
+    if bundle.stripped and options.privacy_filter:
+        raise PrivacyError(
+            f"bundle {bundle.where} was stripped of what the privacy filter needs, so nothing is generated from it; "
+            "use the whole bundle, or say --no-privacy-filter, which is written on everything that comes out"
+        )
+    sampling = bundle.manifest.sampling
+    try:
+        plan = Plan(
+            plugin_set=plugin_set.to_plain(),
+            bundle=name,
+            bundle_digest=bundle.digest,
+            counts=counts,
+            num_frames=options.num_frames or sampling.get("num_frames", 64),
+            fps=bundle.manifest.fps,
+            labels=options.labels,
+            seed=options.seed,
+            shard_size=options.shard_size or _shard_size(total),
+            micro_batch=options.micro_batch,
+            max_attempts=options.max_attempts,
+            threads=options.threads,
+            device=options.device,
+            dtype=options.dtype or sampling.get("dtype", "float32"),
+            format=options.format,
+            privacy_filter=options.privacy_filter,
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error.args[0] if error.args else error)) from error
+    private = "" if bundle.stripped else bundle.private_digest
+    return sealed(plan, noise_key(bundle, plan), private), bundle
+
+
+def refuse_other_plan(folder: Folder, plan: Plan) -> None:
+    """Raise `PlanError` where shards or a manifest of another plan lie here."""
+    there = find_plan(folder)
+    if there is None or there.digest == plan.digest:
+        return
+    mine, theirs = plan.public(), there.public()
+    different = [key for key in mine if key != "digest" and theirs[key] != mine[key]]
+    what = f"it differs in {', '.join(different)}" if different else "its bundle had other private parts"
+    raise PlanError(f"{folder.url}: holds a dataset of another plan ({what}); choose another --out, or remove what is there")
+
+
+def run_shards(
+    plan: Plan,
+    out: str,
+    numbers: Sequence[int],
+    bundle: Bundle,
+    registry: Registry,
+    *,
+    workers: int | None = None,
+    private_audit: Path | None = None,
+    report: Report = _silent,
+) -> None:
+    """Make shards on this machine: in this process, or in several."""
+    if not numbers:
+        return
+    shared = not out.startswith("memory:")
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 1) // plan.threads) if plan.device == "cpu" and shared else 1
+    if workers > 1 and not shared:
+        raise InputError(f"--workers {workers}: {out} lies in the memory of one process; use one worker")
+    workers = min(workers, len(numbers))
+    task = ShardTask(plan=plan, out=out, private_audit=private_audit, report=report)
+    if workers == 1:
+        task = attrs.evolve(task, pipeline=Pipeline.load(plan, bundle, registry))
+    for result in Local(workers).run(task, numbers):
+        if result is None:
+            report("a shard is being made by another process; it is left to that")
+
+
+@lru_cache(maxsize=1)
+def _pipeline(plan: str) -> Pipeline:
+    """Load a worker's pipeline once; the plan as JSON."""
+    registry = Registry.discover()
+    read = Plan(**json.loads(plan))
+    return Pipeline.load(read, Bundle.open(read.bundle, registry), registry)
+
+
+def _shard_size(total: int) -> int:
+    return min(LARGEST_SHARD, max(SMALLEST_SHARD, total // USUAL_SHARDS))
+
+
+def _inside(path: Path, folder: Folder) -> bool:
+    return folder.is_local and path.resolve().is_relative_to(Path(folder.url).resolve())

@@ -1,0 +1,99 @@
+"""A plan: everything that decides a dataset's bytes, resolved before the first shard."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+from attrs.validators import ge, gt, in_
+
+from echosdk.errors import InputError
+from echosdk.interfaces import SPLITS
+
+FORMATS = ("mp4", "avi", "mkv", "npy")
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What is made, from what, and how. `sample` numbers run through train, val and test.
+
+    `digest` is keyed with the bundle's secret and covers its private part: it says whether two plans are the same and
+    nothing else.
+    """
+
+    plugin_set: Mapping[str, Any]
+    bundle: str
+    bundle_digest: str
+    counts: Mapping[str, int]
+    num_frames: int = field(validator=ge(1))
+    fps: float = field(validator=gt(0))
+    labels: str = "uniform"
+    seed: int = 0
+    shard_size: int = field(default=32, validator=ge(1))
+    micro_batch: int = field(default=4, validator=ge(1))
+    max_attempts: int = field(default=20, validator=ge(1))
+    threads: int = field(default=1, validator=ge(1))
+    device: str = "cpu"
+    dtype: str = field(default="float32", validator=in_(("float32", "bfloat16", "float16")))
+    format: str = field(default="mp4", validator=in_(FORMATS))
+    privacy_filter: bool = True
+    digest: str = ""
+
+    @property
+    def shards(self) -> list[Shard]:
+        """Every shard, in order; a shard holds samples of one split."""
+        shards: list[Shard] = []
+        first = 0
+        for split in SPLITS:
+            count = self.counts.get(split, 0)
+            for i, start in enumerate(range(0, count, self.shard_size)):
+                samples = range(first + start, first + min(start + self.shard_size, count))
+                shards.append(Shard(number=len(shards), name=f"{split}-{i:06d}", split=split, samples=samples))
+            first += count
+        return shards
+
+    def public(self) -> dict[str, Any]:
+        """Return what `dataset.json` says of the plan."""
+        return attrs.asdict(self)
+
+
+@frozen(kw_only=True)
+class Shard:
+    """One task: its number in the plan, its file name's stem, and its samples."""
+
+    number: int
+    name: str
+    split: str
+    samples: range
+
+
+def sealed(plan: Plan, key: bytes, private_digest: str) -> Plan:
+    """Return the plan with its digest."""
+    text = json.dumps([attrs.asdict(attrs.evolve(plan, digest="")), private_digest], sort_keys=True)
+    return attrs.evolve(plan, digest=hmac.new(key, text.encode(), hashlib.sha256).hexdigest())
+
+
+def parse_splits(text: str) -> dict[str, int]:
+    """Read `train=8,val=2,test=2`."""
+    counts = {}
+    for pair in text.split(","):
+        split, equals, number = pair.partition("=")
+        if split not in SPLITS or not equals or not number.isdigit():
+            raise InputError(f"--splits {text}: {pair!r} is not SPLIT=NUMBER with a split of {', '.join(SPLITS)}")
+        counts[split] = int(number)
+    return counts
+
+
+def parse_shards(text: str | None, total: int) -> range:
+    """Read `A:B`: shards A up to, not including, B."""
+    if text is None:
+        return range(total)
+    first, colon, last = text.partition(":")
+    if not colon or not first.isdigit() or not last.isdigit() or not int(first) < int(last) <= total:
+        raise InputError(f"--shards {text}: wants A:B with 0 <= A < B <= {total}, the number of shards of this plan")
+    return range(int(first), int(last))

@@ -1,0 +1,81 @@
+"""Do again what a manifest says: to compare the bytes, to join, to repair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+
+from echosdk.bundle import Bundle
+from echosdk.errors import PlanError
+from echosdk.generation.dataset import merge, read_plan, verify
+from echosdk.generation.files import Folder
+from echosdk.generation.generate import run_shards
+from echosdk.generation.pipeline import Pipeline, noise_key
+from echosdk.generation.plan import Plan, parse_shards, sealed
+from echosdk.generation.shards import make_shard, read_result
+from echosdk.registry import Registry
+
+Report = Callable[[str], None]
+
+
+@frozen(kw_only=True)
+class Reproduced:
+    """Whether one shard came out with the same bytes."""
+
+    shard: str
+    same: bool
+
+
+def plan_with_bundle(out: Folder, bundle_name: str | None, registry: Registry) -> tuple[Plan, Bundle]:
+    """Read a dataset's plan and open the bundle it was made from; another bundle is refused."""
+    plan = read_plan(out)
+    bundle = Bundle.open(bundle_name or plan.bundle, registry)
+    private = "" if bundle.stripped else bundle.private_digest
+    if bundle.digest != plan.bundle_digest or sealed(plan, noise_key(bundle, plan), private).digest != plan.digest:
+        raise PlanError(f"{out.url}: was not made from the bundle {bundle.where} as it is now; name the right one with --bundle")
+    return plan, bundle
+
+
+def reproduce(
+    out: Folder, *, shards: str | None = None, bundle: str | None = None, registry: Registry | None = None, report: Report
+) -> list[Reproduced]:
+    """Generate shards again, in memory, and compare their digests with those on disk."""
+    registry = registry or Registry.discover()
+    plan, opened = plan_with_bundle(out, bundle, registry)
+    pipeline = Pipeline.load(plan, opened, registry)
+    scratch = Folder.at(f"memory://echosdk-reproduce/{plan.digest}")
+    results = []
+    for number in parse_shards(shards, len(plan.shards)):
+        shard = plan.shards[number]
+        again, there = make_shard(pipeline, shard, scratch, None, report), read_result(out, shard)
+        scratch.delete(f"{shard.name}.tar")
+        scratch.delete(f"{shard.name}.json")
+        assert again is not None
+        results.append(Reproduced(shard=shard.name, same=there is not None and again.sha256 == there.sha256))
+    return results
+
+
+def repair(
+    out: Folder, *, bundle: str | None = None, registry: Registry | None = None, workers: int | None = None, report: Report
+) -> list[str]:
+    """Generate again the shards that are damaged or missing, and join; returns their names."""
+    registry = registry or Registry.discover()
+    plan, opened = plan_with_bundle(out, bundle, registry)
+    bad = {problem.name for problem in verify(out)}
+    redo = [shard for shard in plan.shards if f"{shard.name}.tar" in bad or read_result(out, shard) is None]
+    for shard in redo:
+        for name in (f"{shard.name}.json", f"{shard.name}.tar"):
+            if name in out.names():
+                out.delete(name)
+    run_shards(plan, out.url, [shard.number for shard in redo], opened, registry, workers=workers, report=report)
+    merge(out, plan, opened)
+    return [shard.name for shard in redo]
+
+
+def merge_again(out: Folder, *, bundle: str | None = None, registry: Registry | None = None) -> dict[str, Any]:
+    """Join a dataset's finished shards."""
+    registry = registry or Registry.discover()
+    plan, opened = plan_with_bundle(out, bundle, registry)
+    return merge(out, plan, opened)

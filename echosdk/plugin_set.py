@@ -1,0 +1,195 @@
+"""Plugin sets: one component name, with its parameters, per kind; read from TOML, and which value wins.
+
+```toml
+fps = 32.0            # clips are resampled to this rate for training
+bundle = "phantom"    # what `generate` uses when no bundle is named (optional)
+
+[encoder]
+use = "vae"
+blocks = [128, 256, 256, 512]
+```
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import fsspec
+from attrs import evolve, field, frozen
+from attrs.validators import instance_of
+
+from echosdk.errors import InputError, PluginSetError
+from echosdk.interfaces import KINDS
+from echosdk.registry import Registry, check_parameters, choose, complete_parameters
+
+
+@frozen(kw_only=True)
+class Choice:
+    """The component chosen for one kind, and its parameters as plain TOML values."""
+
+    use: str = field(validator=instance_of(str))
+    parameters: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class PluginSet:
+    """One choice per kind. `where` is the file's name, for messages."""
+
+    where: str
+    choices: Mapping[str, Choice]
+    fps: float = 32.0
+    bundle: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> Self:
+        """Read a plugin set's TOML. Unknown or missing tables and keys are errors that name the file."""
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise PluginSetError(f"{where}: not valid TOML: {error}") from error
+        fps, bundle = table.pop("fps", 32.0), table.pop("bundle", None)
+        if type(fps) not in (int, float) or not fps > 0:
+            raise PluginSetError(f"{where}: fps: wants a positive number, got {fps!r}")
+        if bundle is not None and not isinstance(bundle, str):
+            raise PluginSetError(f"{where}: bundle: wants the name of a bundle, got {bundle!r}")
+        for key in table:
+            if key not in KINDS:
+                raise PluginSetError(f"{where}: {key}: no such key; {choose(key, ['fps', 'bundle', *KINDS])}")
+        return cls(where=where, choices={kind: _choice(table, kind, where) for kind in KINDS}, fps=float(fps), bundle=bundle)
+
+    @classmethod
+    def find(cls, name: str, registry: Registry) -> Self:
+        """Find a plugin set by the name under which a plugin offers it, or by the path or URL of its TOML file."""
+        location = name if name.endswith(".toml") else registry.resource("plugin_set", name).location
+        try:
+            with fsspec.open(location, "rt") as file:
+                text = file.read()
+        except OSError as error:
+            raise InputError(f"{location}: cannot be read: {error.strerror or error}") from error
+        return cls.parse(text, where=location.rpartition("/")[2])
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], where: str) -> Self:
+        """Read what `to_plain` wrote."""
+        choices = {
+            kind: Choice(use=plain[kind]["use"], parameters={k: v for k, v in plain[kind].items() if k != "use"})
+            for kind in KINDS
+        }
+        return cls(where=where, choices=choices, fps=plain["fps"], bundle=plain.get("bundle"))
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the plugin set as plain values for JSON."""
+        return {"fps": self.fps} | {kind: {"use": c.use, **c.parameters} for kind, c in self.choices.items()}
+
+    def build(self, registry: Registry, kind: str) -> Any:
+        """Build one component."""
+        choice = self.choices[kind]
+        return registry.build(kind, choice.use, choice.parameters, where=f"{self.where}: {kind}")
+
+    def build_all(self, registry: Registry) -> dict[str, Any]:
+        """Build every component: this checks all names and parameters before any work is done."""
+        return {kind: self.build(registry, kind) for kind in KINDS}
+
+
+def resolve(
+    registry: Registry,
+    plugin_set: PluginSet,
+    *,
+    use: Iterable[str] = (),
+    set_: Iterable[str] = (),
+    bundle: PluginSet | None = None,
+    trained: Iterable[str] = (),
+) -> PluginSet:
+    """Decide every parameter's value.
+
+    Run parameters: builder's default < bundle < plugin set < `--set`. Shape parameters come from the bundle for the
+    `trained` kinds that it holds; `--set` on one of those is an error. `--use` drops the old component's parameters.
+    """
+    uses = dict(_split_option(text, "--use", "KIND=NAME") for text in use)
+    sets = [_split_option(text, "--set", "KIND.KEY=VALUE") for text in set_]
+    for kind in [*uses, *(key.partition(".")[0] for key, _ in sets)]:
+        if kind not in KINDS:
+            raise PluginSetError(f"no kind of component named {kind!r}; {choose(kind, KINDS)}")
+
+    trained = set(trained)
+    choices: dict[str, Choice] = {}
+    for kind in KINDS:
+        own = plugin_set.choices[kind]
+        name = uses.get(kind, own.use)
+        where = f"--use {kind}" if kind in uses else f"{plugin_set.where}: {kind}.use"
+        component = registry.component(kind, name, where)
+        stored = bundle.choices[kind] if bundle and bundle.choices[kind].use == name else None
+        fixed = set(component.shape) if stored and kind in trained else set()
+
+        values = dict(stored.parameters) if stored else {}
+        if name == own.use:
+            check_parameters(component, own.parameters, f"{plugin_set.where}: {kind}")
+            values |= {key: value for key, value in own.parameters.items() if key not in fixed}
+        for key, text in sets:
+            target, _, path = key.partition(".")
+            if target != kind:
+                continue
+            if path.partition(".")[0] in fixed:
+                raise PluginSetError(
+                    f"--set {key}: {path!r} is fixed once {name!r} is trained; the bundle has "
+                    f"{values.get(path.partition('.')[0])!r}. Train another bundle to change it"
+                )
+            _assign(values, path, _value(text), f"--set {key}")
+            check_parameters(component, values, f"--set {kind}")
+        choices[kind] = Choice(use=name, parameters=complete_parameters(component, values))
+    return evolve(plugin_set, choices=choices, fps=bundle.fps if bundle else plugin_set.fps)
+
+
+def parse_source(text: str) -> tuple[str, dict[str, Any]]:
+    """Split `NAME[:LOCATION][?key=value&...]` into the source's name and its parameters."""
+    head, _, query = text.partition("?")
+    name, colon, location = head.partition(":")
+    parameters: dict[str, Any] = {"location": location} if colon else {}
+    for pair in filter(None, query.split("&")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"{text}: {pair!r} is not KEY=VALUE")
+        parameters[key] = _value(value)
+    return name, parameters
+
+
+def open_source(registry: Registry, text: str) -> Any:
+    """Build the data source that `NAME[:LOCATION][?key=value&...]` names."""
+    name, parameters = parse_source(text)
+    return registry.build("data_source", name, parameters, where=text)
+
+
+def _choice(table: Mapping[str, Any], kind: str, where: str) -> Choice:
+    if kind not in table:
+        raise PluginSetError(f"{where}: {kind}: missing; a plugin set names a component for {', '.join(KINDS)}")
+    entry = table[kind]
+    if not isinstance(entry, dict) or not isinstance(entry.get("use"), str):
+        raise PluginSetError(f"{where}: {kind}.use: missing; name the component to use")
+    return Choice(use=entry["use"], parameters={key: value for key, value in entry.items() if key != "use"})
+
+
+def _split_option(text: str, option: str, form: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key or ("." in form.partition("=")[0]) != ("." in key):
+        raise PluginSetError(f"{option} {text}: wants {form}")
+    return key, value
+
+
+def _value(text: str) -> Any:
+    """Read a TOML value; what is none is a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise PluginSetError(f"{where}: {parent!r} has no keys of its own")
+        values[parent] = values = dict(inner)
+    values[last] = value

@@ -1,0 +1,96 @@
+"""The privacy gate: a calibrated filter, asked about every still and every finished video. It fails closed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from attrs import define, field
+from einops import rearrange
+
+from echosdk.errors import PrivacyError
+from echosdk.interfaces import Encoder, PrivacyFilter, References, Verdict
+from echosdk.seeding import generator
+
+IMAGE_BATCH = 32
+
+
+@define
+class Gate:
+    """Judge stills by the filter's own tau, and videos by the smallest distance of their frames.
+
+    A video has more frames than a still, so its smallest distance is smaller: the video's tau is the same percentile
+    (`false_rejection`) of that minimum over held-out videos. `name` says whose filter it is, for messages.
+    """
+
+    name: str
+    _filter: PrivacyFilter
+    _encoder: Encoder
+    false_rejection: float = 0.05
+    _video_tau: float = field(init=False, default=math.nan)
+    _still_tau: float = field(init=False, default=math.nan)
+
+    def calibrate(self, train: References, holdout: References, holdout_video: torch.Tensor, key: bytes) -> None:
+        """Calibrate the filter on one held-out frame for each patient, and the video's tau on whole held-out videos."""
+        noise = generator("calibrate", key=key)
+        rows: dict[str, list[int]] = {}
+        for row, group in enumerate(holdout.groups):
+            rows.setdefault(group, []).append(row)
+        chosen = [own[int(torch.randint(len(own), (), generator=noise))] for own in rows.values()]
+        innocents = References(items=self._seen(holdout.items[chosen]), groups=[holdout.groups[row] for row in chosen])
+        self._guard(lambda: self._filter.calibrate(_with(train, self._seen(train.items)), innocents, noise))
+        self._still_tau = self._ask(innocents.items).tau
+        distance = self._ask(self._seen(holdout.items)).distance
+        smallest = torch.stack([distance[holdout_video == video].amin() for video in holdout_video.unique()])
+        self._video_tau = torch.quantile(smallest, self.false_rejection).item()
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The still's and the video's tau: private."""
+        return {"still": self._still_tau, "video": self._video_tau}
+
+    def judge_stills(self, stills: torch.Tensor) -> Verdict:
+        """Judge stills `n c h w`, each by itself."""
+        return self._ask(self._seen(stills))
+
+    def judge_videos(self, videos: torch.Tensor) -> Verdict:
+        """Judge videos `b t c h w` by the smallest distance of their frames."""
+        if not math.isfinite(self._video_tau):
+            raise PrivacyError("the gate judged before it was calibrated")
+        distance = self._ask(self._seen(rearrange(videos, "b t c h w -> (b t) c h w"))).distance
+        smallest = rearrange(distance, "(b t) -> b t", b=len(videos)).amin(1)
+        return Verdict(keep=smallest >= self._video_tau, distance=smallest, tau=self._video_tau)
+
+    def _seen(self, latents: torch.Tensor) -> torch.Tensor:
+        if self._filter.space == "latent":
+            return latents
+        return torch.cat([self._encoder.decode(part).cpu() for part in latents.split(IMAGE_BATCH)])
+
+    def _ask(self, items: torch.Tensor) -> Verdict:
+        before = items.clone()
+        verdict = self._guard(lambda: self._filter.judge(items))
+        if not isinstance(verdict, Verdict):
+            raise PrivacyError(f"{self.name}: judge() returned {type(verdict).__name__}, not echosdk.Verdict")
+        if not torch.equal(before, items):
+            raise PrivacyError(f"{self.name}: judge() changed the stills that it was shown")
+        for what, tensor in (("keep", verdict.keep), ("distance", verdict.distance)):
+            if tuple(tensor.shape) != (len(items),):
+                raise PrivacyError(f"{self.name}: judged {len(items)} items, but {what} has shape {tuple(tensor.shape)}")
+        if verdict.keep.dtype != torch.bool:
+            raise PrivacyError(f"{self.name}: keep is {verdict.keep.dtype}, not bool")
+        if not torch.isfinite(verdict.distance).all() or not math.isfinite(verdict.tau):
+            raise PrivacyError(f"{self.name}: a distance or tau is not a number; nothing is kept on such a verdict")
+        return verdict
+
+    def _guard(self, call: Any) -> Any:
+        try:
+            return call()
+        except PrivacyError:
+            raise
+        except Exception as error:  # a stranger's filter: whatever it raises closes the gate
+            raise PrivacyError(f"{self.name}: the filter failed: {type(error).__name__}: {error}") from error
+
+
+def _with(references: References, items: torch.Tensor) -> References:
+    return References(items=items, groups=references.groups)

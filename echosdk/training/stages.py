@@ -1,0 +1,215 @@
+"""Train a bundle, stage by stage: encoder, latent cache, then whatever else of the plugin set learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import evolve, field, frozen
+from numpy.typing import NDArray
+
+from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, begin_bundle
+from echosdk.clips.images import to_images
+from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
+from echosdk.errors import DataError, InputError
+from echosdk.interfaces import KINDS, DataSource, Run, Trainable, TrainingData
+from echosdk.plugin_set import PluginSet
+from echosdk.registry import Registry
+from echosdk.seeding import generator, seed_of
+
+ON_PIXELS = ("encoder", "downstream_validator")
+ENCODE_BATCH = 32
+
+
+@frozen(kw_only=True)
+class Training:
+    """What a training is made of. `work` holds caches and checkpoints; it derives from real data and stays private."""
+
+    plugin_set: PluginSet
+    registry: Registry
+    source: DataSource
+    source_name: str
+    out: Path
+    work: Path
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    stages: tuple[str, ...] = KINDS
+    references_a_clip: int = field(default=4)
+    progress: bool = False
+    report: Callable[[str], None] = field(default=lambda line: None)
+
+
+def train_bundle(training: Training) -> Bundle:
+    """Train the wanted stages that are not yet done, and return the bundle.
+
+    Raises `DataError` before any training where the data cannot be used.
+    """
+    components = training.plugin_set.build_all(training.registry)
+    check_source(training.source)
+    pixels = _pixels(training)
+    height, width, *_ = pixels.shape
+    bundle = begin_bundle(
+        training.out,
+        Manifest(
+            plugin_set=training.plugin_set.to_plain(),
+            labels=training.source.labels,
+            fps=training.plugin_set.fps,
+            frame_shape=pixels.shape,
+            data={"source": training.source_name, "fingerprint": training.source.fingerprint(), **_counts(pixels)},
+        ),
+    )
+    training.report(f"data: {len(pixels.train)} training and {len(pixels.val)} validation clips of {height}x{width}")
+
+    bundle = _stage(bundle, "encoder", components["encoder"], pixels, training)
+    if training.stages == ("encoder",):
+        return bundle
+    latents = _latents(bundle, components["encoder"], pixels, training)
+    _keep_references(bundle, latents, training)
+    for kind in KINDS[1:]:
+        data = pixels if kind in ON_PIXELS else latents
+        bundle = _stage(bundle, kind, components[kind], data, training)
+    return bundle
+
+
+def check_source(source: DataSource) -> None:
+    """Refuse data that no training can use: an empty split, a patient in two splits, labels that never differ."""
+    groups: dict[str, str] = {}
+    values: dict[str, set[float | str]] = {label.name: set() for label in source.labels}
+    for split in ("train", "val", "test"):
+        clips = 0
+        for clip in source.clips(split):  # type: ignore[arg-type]
+            clips += 1
+            other = groups.setdefault(clip.group, split)
+            if other != split:
+                raise DataError(f"{clip.id}: patient {clip.group!r} is in two splits, {other} and {split}")
+            for name in values:
+                values[name].add(clip.labels[name])
+        if not clips and split != "test":
+            raise DataError(f"the split {split!r} has no clips; training needs train and val")
+    for name, seen in values.items():
+        if len(seen) == 1:
+            raise DataError(f"label {name!r} is {seen.pop()!r} in every clip; nothing can be learnt from it")
+
+
+def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, training: Training) -> Bundle:
+    if not isinstance(component, Trainable):
+        return bundle
+    choice = training.plugin_set.choices[kind]
+    key = {"use": choice.use, "parameters": _plain(choice.parameters), "seed": training.seed}
+    done = bundle.manifest.stages.get(kind)
+    encoder = None if kind == "encoder" else bundle.manifest.stages["encoder"].public
+    if done and done.provenance["choice"] == key and done.encoder == encoder:
+        bundle.load(kind, component, choice.use)
+        if kind == "encoder":
+            component.to(training.device, getattr(torch, training.dtype))
+        return bundle
+    if kind not in training.stages:
+        if kind == "encoder":
+            raise InputError(f"{training.out}: has no trained encoder with these parameters; train it first: --stage encoder")
+        return bundle
+    training.report(f"{kind}: training {choice.use!r}")
+    run = Run(
+        folder=training.work / "stages" / f"{kind}-{store_fingerprint(key, encoder or '')[:12]}",
+        seed=seed_of(training.seed, kind) % 2**31,
+        device=training.device,
+        dtype=training.dtype,  # type: ignore[arg-type]
+        progress=training.progress,
+        report=lambda line: training.report(f"{kind}: {line}"),
+    )
+    facts = component.fit(data, run)
+    bundle = add_stage(bundle, kind, component, {"choice": key, "facts": dict(facts)})
+    bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
+    if kind == "encoder":
+        component.to(training.device, getattr(torch, training.dtype))
+    training.report(f"{kind}: done: {json.dumps(dict(facts))}")
+    return bundle
+
+
+def _pixels(training: Training) -> TrainingData:
+    fps, source = training.plugin_set.fps, training.source
+
+    def store(split: str) -> Store:
+        fingerprint = store_fingerprint("pixels", source.fingerprint(), fps, split)
+        training.report(f"data: reading the {split} split at {fps:g} frames/s")
+        return write_store(
+            training.work / "pixels" / split, fingerprint, lambda: pixel_clips(source.clips(split), fps)  # type: ignore[arg-type]
+        )
+
+    train, val = store("train"), store("val")
+    return TrainingData(train=train, val=val, labels=source.labels, fps=fps, shape=train.shape)
+
+
+def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Training) -> TrainingData:
+    source, digest = training.source, bundle.manifest.stages["encoder"].public
+
+    def encoded(clips: Sequence[CachedClip]) -> Iterator[tuple[CachedClip, NDArray[Any]]]:
+        for clip in clips:
+            frames = clip.read()
+            parts = [
+                encoder.encode(to_images(frames[first:last])).cpu() for first, last in _batches(len(frames), ENCODE_BATCH)
+            ]
+            yield clip, torch.cat(parts).numpy().astype(np.float16)
+
+    def store(split: str, clips: Any) -> Store:
+        fingerprint = store_fingerprint("latents", source.fingerprint(), pixels.fps, split, digest, "float16")
+        training.report(f"latents: encoding the {split} split")
+        return write_store(training.work / "latents" / split, fingerprint, lambda: encoded(clips))
+
+    train, val = store("train", pixels.train), store("val", pixels.val)
+    return evolve(pixels, train=train, val=val, shape=train.shape)
+
+
+def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) -> None:
+    """Keep what a filter compares with: some frames of every training clip, all frames of the held-out ones.
+
+    Patients are numbered in an order drawn with the noise key, so that a number says nothing.
+    """
+    from safetensors.torch import save_file
+
+    groups = sorted({clip.group for clip in (*latents.train, *latents.val)})
+    order = torch.randperm(len(groups), generator=generator("pseudonyms", key=bundle.noise_key)).tolist()
+    pseudonym = dict(zip(groups, order, strict=True))
+
+    train, train_group = [], []
+    for clip in latents.train:
+        frames = clip.read()
+        chosen = np.linspace(0, len(frames) - 1, min(training.references_a_clip, len(frames))).round().astype(int)
+        train.append(frames[chosen])
+        train_group += [pseudonym[clip.group]] * len(chosen)
+    holdout = [clip.read() for clip in latents.val]
+    lengths = [len(frames) for frames in holdout]
+    tensors = {
+        "train": torch.from_numpy(np.concatenate(train)).half(),
+        "train_group": torch.tensor(train_group),
+        "holdout": torch.from_numpy(np.concatenate(holdout)).half(),
+        "holdout_group": torch.tensor([pseudonym[clip.group] for clip, n in zip(latents.val, lengths, strict=True) for _ in range(n)]),
+        "holdout_video": torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
+    }
+    path = bundle.folder / PRIVATE / REFERENCES
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.chmod(0o600)
+    partial.rename(path)
+
+
+def _batches(length: int, size: int) -> Iterable[tuple[int, int]]:
+    return pairwise([*range(0, length, size), length])
+
+
+def _counts(data: TrainingData) -> dict[str, int]:
+    return {
+        "train_clips": len(data.train),
+        "train_patients": len({clip.group for clip in data.train}),
+        "val_clips": len(data.val),
+        "val_patients": len({clip.group for clip in data.val}),
+    }
+
+
+def _plain(parameters: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(parameters))

@@ -1,0 +1,30 @@
+"""Real data in the layout of EchoNet-Dynamic: reading it, and writing any source's clips in it."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+
+import echosdk
+from echosdk_echonet.dynamic import EchoNetDynamic
+from echosdk_echonet.export import write_layout
+
+__all__ = ["EchoNetDynamic", "write_layout"]
+
+
+@echosdk.hookimpl
+def echosdk_data_sources() -> Iterator[echosdk.Component[EchoNetDynamic]]:
+    yield echosdk.Component(
+        name="echonet-dynamic",
+        build=EchoNetDynamic,
+        summary="A folder in the layout of EchoNet-Dynamic: Videos/*.avi and FileList.csv.",
+    )
+
+
+@echosdk.hookimpl
+def echosdk_plugin_sets() -> Iterator[echosdk.Resource]:
+    summaries = {
+        "default": "The paper's components at the paper's shapes.",
+        "default-small": "The same components at the embedded bundle's shapes; trains on a CPU in hours.",
+        "default-tiny": "The same components as small as they go; for tests.",
+    }
+    for name, summary in summaries.items():
+        yield echosdk.Resource(name=name, location=str(files("echosdk_echonet") / f"{name}.toml"), summary=summary)

@@ -1,0 +1,139 @@
+"""The downstream task of EchoNet-Synthetic: regression of the ejection fraction from video (Ouyang et al. 2020)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from attrs import define, field
+from attrs.validators import ge, in_, min_len
+from einops import rearrange
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+import echosdk
+from echosdk.training import Recipe, choose, train
+from echosdk_ef.network import make_network
+
+CLIPS_A_BATCH = 8
+PADDING = 12  # pixels at 112: the random crop's reach
+
+
+@define
+class EFRegressor:
+    """Predict one numeric label from `num_frames` frames, every `period`-th; a video's is the mean over its clips.
+
+    `label` is the first numeric label of the data unless it is named. `size` 0 keeps the frames' size.
+    """
+
+    architecture: Literal["r2plus1d-18", "small"] = field(
+        default="r2plus1d-18", validator=in_(("r2plus1d-18", "small"))
+    )
+    widths: tuple[int, ...] = field(default=(16, 32, 64, 128), validator=min_len(1))
+    num_frames: int = field(default=32, validator=ge(1))
+    period: int = field(default=2, validator=ge(1))
+    size: int = field(default=0, validator=ge(0))
+    label: str = ""
+    recipe: Recipe = Recipe(
+        steps=16_800, batch_size=20, learning_rate=1e-4, optimizer="sgd", weight_decay=1e-4, max_grad_norm=0.0
+    )
+    fps: float = field(init=False, default=0.0)
+    _network: Any = field(init=False, default=None, repr=False)
+    _mean: float = field(init=False, default=0.0)
+    _std: float = field(init=False, default=1.0)
+    _scale: tuple[float, float] = field(init=False, default=(0.0, 1.0))
+
+    @property
+    def min_frames(self) -> int:
+        return (self.num_frames - 1) * self.period + 1
+
+    @torch.no_grad()
+    def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
+        frames = clip.read()
+        starts = range(0, max(1, len(frames) - self.min_frames + 1), max(1, self.period))
+        clips = torch.stack([self._cut(frames, start) for start in starts])
+        outputs = [self._network(part) for part in clips.split(CLIPS_A_BATCH)]
+        return {self.label: float(torch.cat(outputs).mean() * self._scale[1] + self._scale[0])}
+
+    def score(self, test: Sequence[echosdk.StoredClip]) -> Mapping[str, float]:
+        predicted = np.array([self.predict(clip)[self.label] for clip in test], float)
+        true = np.array([clip.labels[self.label] for clip in test], float)
+        error = predicted - true
+        return {
+            "n": len(true),
+            "mae": float(np.abs(error).mean()),
+            "rmse": float(np.sqrt((error**2).mean())),
+            "r2": float(1 - (error**2).sum() / ((true - true.mean()) ** 2).sum()),
+        }
+
+    def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+        numeric = [label.name for label in data.labels if isinstance(label, echosdk.Label)]
+        if not numeric or (self.label and self.label not in numeric):
+            raise echosdk.TrainingError(f"ef-regressor: no numeric label {self.label!r}; the data has {numeric}")
+        self.label, self.fps = self.label or numeric[0], data.fps
+        values = np.array([clip.labels[self.label] for clip in data.train], float)
+        # The paper's network predicts the label itself; the small one a standardised label, which trains faster.
+        self._scale = (0.0, 1.0) if self.architecture == "r2plus1d-18" else (values.mean(), values.std())
+        sample = np.concatenate([clip.read(0, 4).reshape(-1) for clip in data.train[:256]])
+        self._mean, self._std = float(sample.mean()), float(sample.std())
+        self._network = make_network(self.architecture, self.widths, float((values.mean() - self._scale[0]) / self._scale[1]))
+
+        def example(split: Any, augment: bool) -> Any:
+            def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:
+                clip = choose(split, generator)
+                start = int(torch.randint(max(1, clip.num_frames - self.min_frames + 1), (), generator=generator))
+                video = self._cut(clip.read(start, start + self.min_frames), 0)
+                if augment:
+                    video = _random_crop(video, generator)
+                target = (float(clip.labels[self.label]) - self._scale[0]) / self._scale[1]
+                return {"video": video, "target": torch.tensor(target, dtype=torch.float32)}
+
+            return draw
+
+        def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            return functional.mse_loss(network(batch["video"])[:, 0].float(), batch["target"])
+
+        trained = train(
+            self._network, loss, example(data.train, True), self.recipe, run, validation=example(data.val, False)
+        )
+        self._network.cpu()
+        return {**trained.facts(), "validation": self.score(data.val)}
+
+    def save(self, public: Path, private: Path) -> None:
+        state = {name: value.half() if value.is_floating_point() else value for name, value in self._network.state_dict().items()}
+        save_file(state, public / "network.safetensors")
+        about = {"label": self.label, "fps": self.fps, "mean": self._mean, "std": self._std, "scale": self._scale}
+        (public / "regressor.json").write_text(json.dumps(about))
+
+    def load(self, public: Path, private: Path | None) -> None:
+        about = json.loads((public / "regressor.json").read_text())
+        self.label, self.fps, self._mean, self._std = about["label"], about["fps"], about["mean"], about["std"]
+        self._scale = tuple(about["scale"])
+        self._network = make_network(self.architecture, self.widths, 0.0)
+        self._network.load_state_dict(load_file(public / "network.safetensors"))
+        self._network.float().eval()
+
+    def _cut(self, frames: Any, start: int) -> torch.Tensor:
+        """Return one clip `k t h w`, standardised; what a video lacks at its end is black, as in the original."""
+        cut = torch.from_numpy(frames[start : start + self.min_frames : self.period]).float()
+        cut = rearrange(cut, "t h w -> 1 t h w") if cut.ndim == 3 else rearrange(cut, "t h w k -> k t h w")
+        if self.architecture == "r2plus1d-18" and len(cut) == 1:
+            cut = cut.expand(3, -1, -1, -1)
+        elif self.architecture == "small":
+            cut = cut.mean(0, keepdim=True)
+        if self.size:
+            cut = rearrange(functional.adaptive_avg_pool2d(rearrange(cut, "k t h w -> t k h w"), self.size), "t k h w -> k t h w")
+        cut = functional.pad(cut, (0, 0, 0, 0, 0, self.num_frames - cut.shape[1]))
+        return (cut - self._mean) / self._std
+
+
+def _random_crop(video: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pad and crop back at random."""
+    height, width = video.shape[-2:]
+    pad = max(1, round(PADDING * height / 112))
+    top, left = torch.randint(2 * pad + 1, (2,), generator=generator).tolist()
+    return functional.pad(video, (pad,) * 4)[..., top : top + height, left : left + width]

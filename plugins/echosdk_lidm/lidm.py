@@ -1,0 +1,127 @@
+"""The image prior of EchoNet-Synthetic: an unconditional latent diffusion model with v-prediction (paper, section 2)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from attrs import define, field
+from attrs.validators import ge, in_
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from torch.nn import functional
+
+import echosdk
+from echosdk.training import Recipe, choose, train
+
+MULTIPLE = 8
+SAMPLERS = ("ddpm", "dpmsolver++")
+
+
+@define
+class LIDM:
+    """Draw stills `n c h w` from noise. Latents are replication-padded to a multiple of 8, and cropped after."""
+
+    blocks: tuple[int, ...] = (128, 256, 256, 512)
+    layers_per_block: int = field(default=2, validator=ge(1))
+    attention_head_dim: int = field(default=8, validator=ge(1))
+    norm_groups: int = field(default=32, validator=ge(1))
+    sampler: Literal["ddpm", "dpmsolver++"] = field(default="ddpm", validator=in_(SAMPLERS))
+    num_inference_steps: int = field(default=64, validator=ge(1))
+    recipe: Recipe = Recipe(steps=100_000, batch_size=256, learning_rate=3e-4, warmup_steps=500, ema_decay=0.9999)
+    _network: Any = field(init=False, default=None, repr=False)
+    _latent: tuple[int, int, int] = field(init=False, default=(0, 0, 0))  # c h w
+
+    def to(self, device: str, dtype: torch.dtype) -> None:
+        self._network.to(device, dtype)
+
+    @torch.no_grad()
+    def sample(
+        self, generators: Sequence[torch.Generator], conditions: Sequence[echosdk.Conditions]
+    ) -> torch.Tensor:
+        channels, height, width = self._latent
+        shape = (1, channels, _padded(height), _padded(width))
+        scheduler = make_scheduler(self.sampler)
+        scheduler.set_timesteps(self.num_inference_steps)
+        device, dtype = self._network.device, self._network.dtype
+        latents = torch.cat([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+        for timestep in scheduler.timesteps:
+            prediction = self._network(latents.to(dtype), timestep).sample.float()
+            latents = scheduler.step(prediction, timestep, latents, generator=list(generators)).prev_sample
+        return latents[..., :height, :width].contiguous()
+
+    def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+        self._latent = channels, height, width = data.shape
+        self._network = UNet2DModel(
+            sample_size=(_padded(height), _padded(width)),
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=self.blocks,
+            layers_per_block=self.layers_per_block,
+            down_block_types=("AttnDownBlock2D",) * (len(self.blocks) - 1) + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("AttnUpBlock2D",) * (len(self.blocks) - 1),
+            attention_head_dim=self.attention_head_dim,
+            norm_num_groups=self.norm_groups,
+            downsample_type="resnet",
+            upsample_type="resnet",
+        )
+        scheduler = make_scheduler("ddpm")
+
+        def example(split: Any) -> Any:
+            def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:
+                clip = choose(split, generator)
+                first = int(torch.randint(clip.num_frames, (), generator=generator))
+                still = pad(torch.from_numpy(clip.read(first, first + 1)))[0]
+                timestep = torch.randint(scheduler.config.num_train_timesteps, (), generator=generator)
+                return {"still": still, "noise": torch.randn(still.shape, generator=generator), "timestep": timestep}
+
+            return draw
+
+        def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            still, noise, timestep = batch["still"], batch["noise"], batch["timestep"]
+            noisy = scheduler.add_noise(still, noise, timestep)
+            prediction = network(noisy, timestep).sample.float()
+            return functional.mse_loss(prediction, scheduler.get_velocity(still, noise, timestep))
+
+        trained = train(self._network, loss, example(data.train), self.recipe, run, validation=example(data.val))
+        return trained.facts()
+
+    def save(self, public: Path, private: Path) -> None:
+        torch.nn.Module.to(self._network, torch.float16).save_pretrained(public, safe_serialization=True)
+        (public / "latent.json").write_text(json.dumps({"channels_height_width": self._latent}))
+        torch.nn.Module.to(self._network, torch.float32)
+
+    def load(self, public: Path, private: Path | None) -> None:
+        self._network = UNet2DModel.from_pretrained(public, torch_dtype=torch.float32).eval()
+        self._latent = tuple(json.loads((public / "latent.json").read_text())["channels_height_width"])
+
+
+def make_scheduler(sampler: str) -> Any:
+    """Return the paper's DDPM, or a multistep solver of the same process."""
+    ddpm = DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="linear",
+        beta_start=1e-4,
+        beta_end=0.02,
+        prediction_type="v_prediction",
+        variance_type="fixed_small",
+        clip_sample=True,
+        clip_sample_range=4.0,
+        timestep_spacing="leading",
+    )
+    if sampler == "ddpm":
+        return ddpm
+    return DPMSolverMultistepScheduler.from_config(ddpm.config, timestep_spacing="trailing")
+
+
+def pad(latents: torch.Tensor) -> torch.Tensor:
+    """Replicate the last row and column until both sides are multiples of 8."""
+    height, width = latents.shape[-2:]
+    return functional.pad(latents, (0, _padded(width) - width, 0, _padded(height) - height), mode="replicate")
+
+
+def _padded(side: int) -> int:
+    return math.ceil(side / MULTIPLE) * MULTIPLE

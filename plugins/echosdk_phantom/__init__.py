@@ -1,0 +1,25 @@
+"""A simulated echocardiogram with a known ejection fraction. It is a SIMULATION and stands for no patient.
+
+Heart, motion and speckle are invented by a random generator (see `simulator`): good for tests, for demonstrations and
+for measuring privacy where the truth is known, and for nothing clinical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import echosdk
+from echosdk_phantom.anatomy import LABELS, Patient
+from echosdk_phantom.simulator import Simulation, simulate
+from echosdk_phantom.source import PhantomSource
+
+__all__ = ["LABELS", "Patient", "PhantomSource", "Simulation", "simulate"]
+
+
+@echosdk.hookimpl
+def echosdk_data_sources() -> Iterator[echosdk.Component[PhantomSource]]:
+    yield echosdk.Component(
+        name="phantom",
+        build=PhantomSource,
+        summary="simulated apical four-chamber videos with a known ejection fraction; stands for no patient",
+    )

@@ -1,0 +1,108 @@
+"""The simulated patients as a data source. They are a SIMULATION and stand for no patient."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from attrs import Attribute, asdict, define, field
+from numpy.typing import NDArray
+
+from echosdk import Clip, Label
+from echosdk_phantom.anatomy import Patient
+from echosdk_phantom.simulator import VERSION, simulate
+
+Split = Literal["train", "val", "test"]
+
+ENDS: dict[str, tuple[float, float]] = {"train": (0.0, 0.75), "val": (0.75, 0.875), "test": (0.875, 1.0)}
+"""Which part of the shuffled patients each split is."""
+
+
+def _whole(low: int) -> Any:
+    def check(_source: object, attribute: Attribute[Any], value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError(f"phantom: {attribute.name} must be a whole number of at least {low}, not {value!r}")
+
+    return check
+
+
+def _above_zero(_source: object, attribute: Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"phantom: {attribute.name} must be a number above 0, not {value!r}")
+
+
+def _yes_or_no(_source: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"phantom: {attribute.name} must be true or false, not {value!r}")
+
+
+def _whole_or_none(source: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None:
+        _whole(0)(source, attribute, value)
+
+
+@define(kw_only=True)
+class PhantomSource:
+    """Simulated apical four-chamber videos of `patients` simulated patients, `videos` of each.
+
+    The patients are those numbered from `first` on in the population `seed`: sources with disjoint numbers share no
+    patient. `gain`, `mirror` and `speckle` render the same anatomy otherwise. Stands for no patient.
+    """
+
+    patients: int = field(default=100, validator=_whole(1))
+    videos: int = field(default=1, validator=_whole(1))
+    frames: int = field(default=64, validator=_whole(1))
+    fps: float = field(default=32.0, validator=_above_zero)
+    size: int = field(default=112, validator=_whole(16))
+    seed: int = field(default=0, validator=_whole(0))
+    first: int = field(default=0, validator=_whole(0))
+    gain: float = field(default=1.0, validator=_above_zero)
+    mirror: bool = field(default=False, validator=_yes_or_no)
+    speckle: int | None = field(default=None, validator=_whole_or_none)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        return (Label(name="simulated_EF", unit="%", low=10, high=80),)
+
+    def clips(self, split: Split) -> Iterator[Clip]:
+        """Yield the clips of one split by patient number; a clip is rendered when its frames are asked for."""
+        for number in self.numbers(split):
+            patient = Patient.draw(self.seed, number)
+            for video in range(self.videos):
+                yield Clip(
+                    id=f"phantom-{number:06d}-{video}",
+                    group=f"phantom-{number:06d}",
+                    split=split,
+                    fps=self.fps,
+                    labels={"simulated_EF": patient.ejection_fraction},
+                    load=partial(self._render, patient, video),
+                )
+
+    def numbers(self, split: Split) -> tuple[int, ...]:
+        """Return the numbers of a split's patients: 75, 12.5 and 12.5 % of all, shuffled by the seed."""
+        if split not in ENDS:
+            raise ValueError(f"phantom: no split named {split!r}; choose from {', '.join(ENDS)}")
+        order = np.random.default_rng([self.seed, self.first, self.patients]).permutation(self.patients) + self.first
+        low, high = (round(end * self.patients) for end in ENDS[split])
+        return tuple(sorted(int(number) for number in order[low:high]))
+
+    def fingerprint(self) -> str:
+        """Digest the parameters and the simulator's version."""
+        facts = {"simulator": VERSION, **asdict(self)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _render(self, patient: Patient, video: int) -> NDArray[np.uint8]:
+        return simulate(
+            patient,
+            video,
+            num_frames=self.frames,
+            fps=self.fps,
+            size=self.size,
+            speckle=self.speckle,
+            gain=self.gain,
+            mirror=self.mirror,
+        ).frames

@@ -1,0 +1,149 @@
+"""The privacy filter of EchoNet-Synthetic: Pearson distance of re-identification features (paper, section 2).
+
+A network learns to say whether two frames are of one patient. Its features of a generated still are compared with those
+of the training references; a still whose nearest reference is closer than tau counts as memorised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from attrs import define, field
+from attrs.validators import ge, gt, in_, lt, max_len, min_len
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+import echosdk
+from echosdk.training import Recipe, choose, train
+from echosdk_reid.network import ReIdentification
+
+CHUNK = 4096
+PAIRS_TO_SCORE = 2000
+
+
+@define
+class PearsonReID:
+    """Reject stills whose smallest 1 - correlation to a training reference is under tau.
+
+    tau is the `percentile`-th percentile of the held-out items' own smallest distances: `percentile` % of innocents
+    are rejected. Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the weights,
+    so a verdict depends on nothing but the item.
+    """
+
+    architecture: Literal["resnet50", "small"] = field(default="resnet50", validator=in_(("resnet50", "small")))
+    layers: tuple[int, ...] = field(default=(1, 1, 1), validator=[min_len(1), max_len(4)])
+    features: int = field(default=128, validator=ge(2))
+    percentile: float = field(default=5.0, validator=[gt(0), lt(100)])
+    recipe: Recipe = Recipe(steps=60_000, batch_size=128, learning_rate=1e-4, optimizer="adam", max_grad_norm=0.0)
+    space = "latent"
+    _network: Any = field(init=False, default=None, repr=False)
+    _low: float = field(init=False, default=-1.0)
+    _high: float = field(init=False, default=1.0)
+    _train: torch.Tensor | None = field(init=False, default=None, repr=False)
+    _tau: float = field(init=False, default=float("nan"))
+
+    def calibrate(self, train: echosdk.References, holdout: echosdk.References, generator: torch.Generator) -> None:
+        if not len(train.items) or not len(holdout.items):
+            raise echosdk.PrivacyError("pearson-reid: needs training and held-out references; the bundle has none")
+        self._train = standardise(self.embed(train.items))
+        self._tau = torch.quantile(self._nearest(holdout.items), self.percentile / 100).item()
+
+    def judge(self, stills: torch.Tensor) -> echosdk.Verdict:
+        if self._train is None:
+            raise echosdk.PrivacyError("pearson-reid: judged before it was calibrated")
+        distance = self._nearest(stills)
+        return echosdk.Verdict(keep=distance >= self._tau, distance=distance, tau=self._tau)
+
+    @torch.no_grad()
+    def embed(self, stills: torch.Tensor) -> torch.Tensor:
+        """Map stills `n c h w` to features `n d`."""
+        device = next(self._network.parameters()).device
+        parts = [self._network.embed(self._scaled(part.to(device))).cpu() for part in stills.split(CHUNK)]
+        return torch.cat(parts) if parts else torch.zeros(0, self.features)
+
+    def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+        self._low, self._high = _extremes(data.train)
+        self._network = ReIdentification(self.architecture, self.layers, data.shape[0], self.features)
+
+        def example(split: Any) -> Any:
+            patients = defaultdict(list)
+            for clip in split:
+                patients[clip.group].append(clip)
+            groups = list(patients.values())
+
+            def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:
+                """Draw two frames: of one patient or of two, half and half."""
+                first = choose(groups, generator)
+                same = bool(torch.rand((), generator=generator) < 0.5)
+                second = first
+                while not same and second is first:
+                    second = choose(groups, generator)
+                stills = [self._scaled(_frame(choose(clips, generator), generator)) for clips in (first, second)]
+                return {"first": stills[0], "second": stills[1], "same": torch.tensor(float(same))}
+
+            return draw
+
+        def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            return functional.binary_cross_entropy_with_logits(network(batch["first"], batch["second"]), batch["same"])
+
+        trained = train(self._network, loss, example(data.train), self.recipe, run, validation=example(data.val))
+        return {**trained.facts(), "pairs": self._score(example(data.val))}
+
+    def save(self, public: Path, private: Path) -> None:
+        state = {name: value.half() if value.is_floating_point() else value for name, value in self._network.state_dict().items()}
+        save_file(state, private / "network.safetensors")
+        channels = self._network.model.conv1.in_channels
+        about = {"channels": channels, "low": self._low, "high": self._high}
+        (private / "normalisation.json").write_text(json.dumps(about))
+
+    def load(self, public: Path, private: Path | None) -> None:
+        if private is None:
+            raise echosdk.PrivacyError("pearson-reid: its weights are private, and this bundle was stripped")
+        about = json.loads((private / "normalisation.json").read_text())
+        self._low, self._high = about["low"], about["high"]
+        self._network = ReIdentification(self.architecture, self.layers, about["channels"], self.features)
+        self._network.load_state_dict(load_file(private / "network.safetensors"))
+        self._network.float().eval()
+
+    def _scaled(self, stills: torch.Tensor) -> torch.Tensor:
+        return (stills.float() - self._low) / (self._high - self._low) * 2 - 1
+
+    def _nearest(self, stills: torch.Tensor) -> torch.Tensor:
+        """Return each still's smallest distance to a training reference, in double precision."""
+        assert self._train is not None
+        features = standardise(self.embed(stills))
+        return torch.cat([1 - (part @ self._train.T).amax(1) for part in features.split(CHUNK)])
+
+    @torch.no_grad()
+    def _score(self, example: Any) -> dict[str, float]:
+        """Recall and specificity of the pair head on validation patients, at logit 0."""
+        drawn = [example(torch.Generator().manual_seed(seed)) for seed in range(PAIRS_TO_SCORE)]
+        batch = {key: torch.stack([pair[key] for pair in drawn]) for key in drawn[0]}
+        logits = self._network(batch["first"], batch["second"])
+        same = batch["same"] > 0.5
+        return {
+            "n": PAIRS_TO_SCORE,
+            "recall": float((logits[same] > 0).float().mean()),
+            "specificity": float((logits[~same] <= 0).float().mean()),
+        }
+
+
+def standardise(features: torch.Tensor) -> torch.Tensor:
+    """Give each row mean 0 and length 1 in double precision, so that a product of rows is their Pearson correlation."""
+    features = features.double() - features.double().mean(1, keepdim=True)
+    return features / features.norm(dim=1, keepdim=True)
+
+
+def _frame(clip: echosdk.StoredClip, generator: torch.Generator) -> torch.Tensor:
+    first = int(torch.randint(clip.num_frames, (), generator=generator))
+    return torch.from_numpy(clip.read(first, first + 1))[0]
+
+
+def _extremes(clips: Any) -> tuple[float, float]:
+    frames = [clip.read() for clip in clips]
+    return float(min(frame.min() for frame in frames)), float(max(frame.max() for frame in frames))

@@ -1,0 +1,101 @@
+"""The simulated patients as a data source."""
+
+import echosdk_phantom
+import numpy as np
+import pytest
+from echosdk_phantom import PhantomSource, simulator
+
+import echosdk
+
+
+def ids(source, split):
+    return [clip.id for clip in source.clips(split)]
+
+
+def test_is_a_data_source():
+    assert isinstance(PhantomSource(), echosdk.DataSource)
+
+
+def test_splits_are_exact_and_share_no_patient():
+    source = PhantomSource(patients=80, videos=2)
+    groups = {split: {clip.group for clip in source.clips(split)} for split in ("train", "val", "test")}
+    assert {split: len(members) for split, members in groups.items()} == {"train": 60, "val": 10, "test": 10}
+    assert len(set.union(*groups.values())) == 80
+    assert len(ids(source, "train")) == 120
+
+
+def test_sources_with_disjoint_numbers_share_no_patient():
+    earlier, later = PhantomSource(patients=16), PhantomSource(patients=16, first=16)
+    everyone = [
+        {clip.group for split in ("train", "val", "test") for clip in source.clips(split)}
+        for source in (earlier, later)
+    ]
+    assert everyone[1] == {f"phantom-{number:06d}" for number in range(16, 32)}
+    assert not everyone[0] & everyone[1]
+
+
+def test_a_clip_carries_the_label_and_renders_when_read():
+    source = PhantomSource(patients=8, frames=5, fps=50.0, size=64)
+    clip = next(source.clips("val"))
+    (label,) = source.labels
+    assert label.name == "simulated_EF"
+    assert label.low <= clip.labels["simulated_EF"] <= label.high
+    assert clip.fps == 50.0
+    assert clip.frames.shape == (5, 64, 64)
+    assert clip.frames.dtype == np.uint8
+    assert np.array_equal(clip.frames, clip.frames)
+
+
+def test_options_render_the_same_patients_otherwise():
+    plain = next(PhantomSource(patients=8, frames=2).clips("test"))
+    mirrored = next(PhantomSource(patients=8, frames=2, mirror=True).clips("test"))
+    assert mirrored.labels == plain.labels
+    assert np.array_equal(mirrored.frames, plain.frames[:, :, ::-1])
+    for option in ({"gain": 2.0}, {"speckle": 5}):
+        other = next(PhantomSource(patients=8, frames=2, **option).clips("test"))
+        assert not np.array_equal(other.frames, plain.frames)
+
+
+def test_fingerprint_changes_with_each_parameter_and_with_the_simulator(monkeypatch):
+    changes = {"patients": 9, "videos": 2, "frames": 5, "fps": 30.0, "size": 64, "seed": 1, "first": 3}
+    changes |= {"gain": 2.0, "mirror": True, "speckle": 1}
+    prints = [PhantomSource(**{name: value}).fingerprint() for name, value in changes.items()]
+    prints.append(PhantomSource().fingerprint())
+    assert PhantomSource().fingerprint() == prints[-1]
+    monkeypatch.setattr("echosdk_phantom.source.VERSION", simulator.VERSION + "x")
+    prints.append(PhantomSource().fingerprint())
+    assert len(set(prints)) == len(changes) + 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"patients": 0}, "phantom: patients must be a whole number of at least 1, not 0"),
+        ({"videos": 1.5}, "phantom: videos must be a whole number of at least 1, not 1.5"),
+        ({"frames": True}, "phantom: frames must be a whole number of at least 1, not True"),
+        ({"size": 8}, "phantom: size must be a whole number of at least 16, not 8"),
+        ({"fps": 0.0}, "phantom: fps must be a number above 0, not 0.0"),
+        ({"gain": float("nan")}, "phantom: gain must be a number above 0, not nan"),
+        ({"first": -1}, "phantom: first must be a whole number of at least 0, not -1"),
+        ({"mirror": "yes"}, "phantom: mirror must be true or false, not 'yes'"),
+        ({"speckle": -2}, "phantom: speckle must be a whole number of at least 0, not -2"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_wrong_parameters_are_named_with_their_value(wrong, message):
+    with pytest.raises(ValueError) as error:
+        PhantomSource(**wrong)
+    assert str(error.value) == message
+
+
+def test_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="no split named 'dev'; choose from train, val, test"):
+        PhantomSource().numbers("dev")
+
+
+def test_the_hook_says_that_it_is_a_simulation():
+    (component,) = echosdk_phantom.echosdk_data_sources()
+    assert component.build is PhantomSource
+    assert "simulated" in component.summary
+    assert "stands for no patient" in component.summary
+    assert "SIMULATION" in echosdk_phantom.__doc__
