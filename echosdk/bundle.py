@@ -3,7 +3,7 @@
 ```
 bundle.json     schema, plugin set with parameters, labels, fps, frame shape, sampling defaults, digests, provenance
 KIND/           what may be published with the bundle, safetensors and JSON only
-private/        needed to judge, never to be published: references, the noise key, KIND/ of what derives from single records
+private/        needed to judge, never to be published: references, noise key, KIND/ of what derives from single records
 ```
 """
 
@@ -26,7 +26,7 @@ import fsspec
 from attrs import evolve, field, frozen
 
 from echosdk.errors import BundleError
-from echosdk.interfaces import Category, Label, References, Trainable
+from echosdk.interfaces import KINDS, Category, Label, References, Trainable
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
 
@@ -83,15 +83,17 @@ class Bundle:
         folder = _local(location)
         path = folder / MANIFEST
         if not path.is_file():
-            offered = f" (installed bundles: {', '.join(registry.names('bundle'))})" if registry else ""
+            offered = f" (installed bundles: {', '.join(registry.names('bundle')) or 'none'})" if registry else ""
             raise BundleError(f"{name}: no bundle here: {MANIFEST} is missing{offered}")
         try:
             plain = json.loads(path.read_text())
+            if not isinstance(plain, dict):
+                raise BundleError(f"{path}: damaged: holds no table")
             if plain.get("schema") != SCHEMA_VERSION:
                 raise BundleError(f"{path}: schema {plain.get('schema')!r}; this version reads {SCHEMA_VERSION}")
             manifest = _CONVERTER.structure(plain, Manifest)
         except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
-            raise BundleError(f"{path}: damaged: {error}") from error
+            raise BundleError(f"{path}: damaged: {_first_reason(error)}; fetch the bundle again") from error
         return cls(folder, manifest, name)
 
     @property
@@ -106,7 +108,7 @@ class Bundle:
     @property
     def digest(self) -> str:
         """A digest of the public part."""
-        return digest(self.folder, leave_out=(PRIVATE,))
+        return digest(self.folder, only=(MANIFEST, *KINDS))
 
     @property
     def private_digest(self) -> str:
@@ -116,13 +118,22 @@ class Bundle:
     @property
     def noise_key(self) -> bytes:
         """The secret that keys all noise."""
-        return bytes.fromhex(self._private(NOISE_KEY).read_text().strip())
+        path = self._private(NOISE_KEY)
+        try:
+            return bytes.fromhex(path.read_text().strip())
+        except ValueError as error:
+            raise BundleError(f"{path}: damaged: holds no key; fetch the bundle again") from error
 
     def references(self) -> tuple[References, References, torch.Tensor]:
         """Return training references, held-out ones, and the video (an integer) of each held-out item."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        tensors = load_file(self._private(REFERENCES))
+        path = self._private(REFERENCES)
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise BundleError(f"{path}: damaged: {error}; fetch the bundle again") from error
 
         def split(name: str) -> References:
             groups = [str(int(group)) for group in tensors[f"{name}_group"]]
@@ -145,10 +156,14 @@ class Bundle:
         for folder, written in parts:
             refuse_code(folder)
             if digest(folder) != written:
-                raise BundleError(f"{folder}: damaged: its files are not those that were trained; fetch the bundle again")
+                raise BundleError(
+                    f"{folder}: damaged: its files are not those that were trained; fetch the bundle again"
+                )
         encoder = self.manifest.stages.get("encoder")
         if stage.encoder and (encoder is None or stage.encoder != encoder.public):
-            raise BundleError(f"bundle {self.where}: {kind} was trained on another encoder; train it again: --stage {kind}")
+            raise BundleError(
+                f"bundle {self.where}: {kind} was trained on another encoder; train it again: --stage {kind}"
+            )
         component.load(public, None if self.stripped else private)
 
     def _private(self, name: str) -> Path:
@@ -217,16 +232,45 @@ def strip(bundle: Bundle, out: Path) -> None:
         raise BundleError(f"{out}: exists; choose another place for the stripped bundle")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(bundle.folder, partial, ignore=lambda folder, names: {PRIVATE} if Path(folder) == bundle.folder else set())
+    partial.mkdir(parents=True)
+    # Only what is known to be public: an interrupted training may have left private files under another name
+    shutil.copy2(bundle.folder / MANIFEST, partial)
+    for kind in bundle.manifest.stages:
+        if (bundle.folder / kind).is_dir():
+            shutil.copytree(bundle.folder / kind, partial / kind)
     partial.rename(out)
 
 
-def digest(folder: Path, leave_out: Iterable[str] = ()) -> str:
+def summary(bundle: Bundle) -> dict[str, Any]:
+    """Say what a bundle holds, as plain values: choices, labels, frames, stages with their figures and bytes."""
+    manifest: dict[str, Any] = _CONVERTER.unstructure(bundle.manifest)
+    stages = {
+        kind: {
+            "use": bundle.plugin_set.choices[kind].use,
+            "public_bytes": _bytes(bundle.folder / kind),
+            "private_bytes": _bytes(bundle.folder / PRIVATE / kind),
+            "provenance": manifest["stages"][kind]["provenance"],
+        }
+        for kind in KINDS
+        if kind in manifest["stages"]
+    }
+    kept = ("schema", "plugin_set", "labels", "fps", "frame_shape", "data", "sampling", "versions")
+    return {
+        "bundle": bundle.where,
+        "stripped": bundle.stripped,
+        "public_bytes": _bytes(bundle.folder) - _bytes(bundle.folder / PRIVATE),
+        "private_bytes": _bytes(bundle.folder / PRIVATE),
+        **{key: manifest[key] for key in kept},
+        "stages": stages,
+    }
+
+
+def digest(folder: Path, only: Iterable[str] | None = None) -> str:
     """Return a sha256 over the names and bytes of a folder's files; an absent folder is an empty one."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
-        if name.parts[0] in leave_out:
+        if only is not None and name.parts[0] not in only:
             continue
         with path.open("rb") as file:
             total.update(f"{name.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
@@ -237,7 +281,9 @@ def refuse_code(folder: Path) -> None:
     """Refuse files whose reading could run code."""
     for path in folder.rglob("*"):
         if path.suffix.lower() in NOT_WEIGHTS:
-            raise BundleError(f"{path}: refused: reading a {path.suffix} file can run code; bundles hold safetensors and JSON")
+            raise BundleError(
+                f"{path}: refused: reading a {path.suffix} file can run code; bundles hold safetensors and JSON"
+            )
 
 
 def library_versions() -> dict[str, str]:
@@ -245,8 +291,22 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "diffusers", "numpy", "av")}
 
 
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _first_reason(error: BaseException) -> str:
+    """Say what went wrong first, in a line; cattrs nests it in groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _local(location: str) -> Path:
-    filesystem, path = fsspec.core.url_to_fs(location)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(location)
+    except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
+        raise BundleError(f"{location}: no bundle here: {error}") from error
     if "file" in filesystem.protocol:
         return Path(path)
     target = Path(tempfile.mkdtemp(prefix="echosdk-bundle-"))

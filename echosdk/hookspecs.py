@@ -199,7 +199,8 @@ def echosdk_downstream_validators() -> Iterator[Component[DownstreamValidator]]:
 def echosdk_data_sources() -> Iterator[Component[DataSource]]:
     """Offer data sources: `SOURCE` on the command line is `NAME[:LOCATION][?key=value&...]`.
 
-    `build` is called with the keys, and with `location` where one is given.
+    `build` is called with the keys, and with `location` where one is given. A source with a location may also be
+    written to, by `echosdk data export`: see `echosdk.interfaces.WritableLayout`.
 
     ```python
     import echosdk, numpy as np

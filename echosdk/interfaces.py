@@ -27,7 +27,6 @@ from attrs import field, frozen
 from attrs.validators import gt, in_, matches_re
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -85,7 +84,7 @@ class Category:
     """A label that takes one of a few values."""
 
     name: str
-    values: tuple[str, ...] = field(converter=tuple)
+    values: tuple[str, ...] = field(converter=tuple[str, ...])
 
 
 @frozen(kw_only=True)
@@ -124,13 +123,35 @@ class DataSource(Protocol):
         """Return a digest that changes when the data does."""
 
 
+@runtime_checkable
+class WritableLayout(Protocol):
+    """What a data source may offer besides: to write another source's clips as it would read them.
+
+    `echosdk data export SOURCE DIR --layout NAME` builds the data source NAME with the parameter `location` = DIR, and
+    calls this. A source that is generated, or that holds no place of its own, does without.
+    """
+
+    def write(self, source: DataSource) -> Mapping[Split, int]:
+        """Write every clip of `source`, all or none, and return how many there are of each split.
+
+        Raises `DataError` where the place holds anything, and for a clip that does not fit the layout.
+        """
+
+
 class StoredClip(Protocol):
     """One clip of a training set: random access to frames."""
 
-    id: str
-    group: str
-    labels: Conditions
-    num_frames: int
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def labels(self) -> Conditions: ...
+
+    @property
+    def num_frames(self) -> int: ...
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return frames `start:stop`."""
@@ -156,7 +177,7 @@ class References:
     """Real samples that a privacy filter compares with: `items` `n c h w` and the patient of each."""
 
     items: torch.Tensor = field(repr=False)
-    groups: tuple[str, ...] = field(converter=tuple)
+    groups: tuple[str, ...] = field(converter=tuple[str, ...])
 
     @groups.validator
     def _check(self, _attribute: object, groups: tuple[str, ...]) -> None:

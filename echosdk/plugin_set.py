@@ -3,6 +3,7 @@
 ```toml
 fps = 32.0            # clips are resampled to this rate for training
 bundle = "phantom"    # what `generate` uses when no bundle is named (optional)
+sampling = { num_frames = 192 }    # what a bundle trained as this set generates when nothing else is said (optional)
 
 [encoder]
 use = "vae"
@@ -20,9 +21,12 @@ import fsspec
 from attrs import evolve, field, frozen
 from attrs.validators import instance_of
 
-from echosdk.errors import InputError, PluginSetError
-from echosdk.interfaces import KINDS
-from echosdk.registry import Registry, check_parameters, choose, complete_parameters
+from echosdk.errors import BundleError, InputError, PluginSetError
+from echosdk.interfaces import KINDS, WritableLayout
+from echosdk.registry import Registry, check_parameters, choose, complete_parameters, default_parameters, parameters_of
+
+SAMPLING = {"num_frames": int, "dtype": str}
+"""What a bundle may say of sampling, and the type of each."""
 
 
 @frozen(kw_only=True)
@@ -41,6 +45,7 @@ class PluginSet:
     choices: Mapping[str, Choice]
     fps: float = 32.0
     bundle: str | None = None
+    sampling: Mapping[str, Any] = field(factory=dict)
 
     @classmethod
     def parse(cls, text: str, where: str) -> Self:
@@ -49,15 +54,30 @@ class PluginSet:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise PluginSetError(f"{where}: not valid TOML: {error}") from error
-        fps, bundle = table.pop("fps", 32.0), table.pop("bundle", None)
+        fps, bundle, sampling = table.pop("fps", 32.0), table.pop("bundle", None), table.pop("sampling", {})
         if type(fps) not in (int, float) or not fps > 0:
             raise PluginSetError(f"{where}: fps: wants a positive number, got {fps!r}")
         if bundle is not None and not isinstance(bundle, str):
             raise PluginSetError(f"{where}: bundle: wants the name of a bundle, got {bundle!r}")
+        if not isinstance(sampling, dict):
+            raise PluginSetError(f"{where}: sampling: wants a table, got {sampling!r}")
+        for key, kind in ((key, SAMPLING.get(key)) for key in sampling):
+            if kind is None:
+                raise PluginSetError(f"{where}: sampling.{key}: no such key; {choose(key, SAMPLING)}")
+            if type(sampling[key]) is not kind:
+                raise PluginSetError(f"{where}: sampling.{key}: wants a {kind.__name__}, got {sampling[key]!r}")
         for key in table:
             if key not in KINDS:
-                raise PluginSetError(f"{where}: {key}: no such key; {choose(key, ['fps', 'bundle', *KINDS])}")
-        return cls(where=where, choices={kind: _choice(table, kind, where) for kind in KINDS}, fps=float(fps), bundle=bundle)
+                raise PluginSetError(
+                    f"{where}: {key}: no such key; {choose(key, ['fps', 'bundle', 'sampling', *KINDS])}"
+                )
+        return cls(
+            where=where,
+            choices={kind: _choice(table, kind, where) for kind in KINDS},
+            fps=float(fps),
+            bundle=bundle,
+            sampling=sampling,
+        )
 
     @classmethod
     def find(cls, name: str, registry: Registry) -> Self:
@@ -66,17 +86,14 @@ class PluginSet:
         try:
             with fsspec.open(location, "rt") as file:
                 text = file.read()
-        except OSError as error:
-            raise InputError(f"{location}: cannot be read: {error.strerror or error}") from error
+        except (OSError, ValueError, ImportError) as error:  # not there, not text, no such protocol
+            raise InputError(f"{location}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
         return cls.parse(text, where=location.rpartition("/")[2])
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], where: str) -> Self:
         """Read what `to_plain` wrote."""
-        choices = {
-            kind: Choice(use=plain[kind]["use"], parameters={k: v for k, v in plain[kind].items() if k != "use"})
-            for kind in KINDS
-        }
+        choices = {kind: _choice(plain, kind, where) for kind in KINDS}
         return cls(where=where, choices=choices, fps=plain["fps"], bundle=plain.get("bundle"))
 
     def to_plain(self) -> dict[str, Any]:
@@ -123,7 +140,10 @@ def resolve(
         stored = bundle.choices[kind] if bundle and bundle.choices[kind].use == name else None
         fixed = set(component.shape) if stored and kind in trained else set()
 
-        values = dict(stored.parameters) if stored else {}
+        values = default_parameters(component)
+        if bundle and stored:
+            check_parameters(component, stored.parameters, f"{bundle.where}: {kind}")
+            values |= stored.parameters
         if name == own.use:
             check_parameters(component, own.parameters, f"{plugin_set.where}: {kind}")
             values |= {key: value for key, value in own.parameters.items() if key not in fixed}
@@ -137,8 +157,14 @@ def resolve(
                     f"{values.get(path.partition('.')[0])!r}. Train another bundle to change it"
                 )
             _assign(values, path, _value(text), f"--set {key}")
-            check_parameters(component, values, f"--set {kind}")
-        choices[kind] = Choice(use=name, parameters=complete_parameters(component, values))
+        if any(key.startswith(f"{kind}.") for key, _ in sets):
+            registry.build(kind, name, values, f"--set {kind}")
+        choices[kind] = Choice(use=name, parameters=complete_parameters(component, values, where.removesuffix(".use")))
+        if kind == "encoder" and bundle and bundle.choices[kind].use != name:
+            raise BundleError(
+                f"{where}: {bundle.where} was trained on the latents of {bundle.choices[kind].use!r}, and those of "
+                f"{name!r} are others; train another bundle with it"
+            )
     return evolve(plugin_set, choices=choices, fps=bundle.fps if bundle else plugin_set.fps)
 
 
@@ -158,7 +184,40 @@ def parse_source(text: str) -> tuple[str, dict[str, Any]]:
 def open_source(registry: Registry, text: str) -> Any:
     """Build the data source that `NAME[:LOCATION][?key=value&...]` names."""
     name, parameters = parse_source(text)
-    return registry.build("data_source", name, parameters, where=text)
+    registry.offer("data_source", name, where=text)
+    return registry.build("data_source", name, parameters, where=f"{text}: {name}")
+
+
+def open_layout(registry: Registry, directory: str, layout: str | None = None) -> WritableLayout:
+    """Build the data source that writes clips to `directory`: the one that `NAME[?key=value&...]` names.
+
+    Without a name it is the only one installed that can write. Raises `InputError` where that is not one, and where
+    the one that is named cannot write.
+    """
+    if layout is None:
+        able = [name for name in registry.names("data_source") if _writes(registry, name)]
+        if len(able) != 1:
+            choices = ", ".join(able) or "(none is installed)"
+            raise InputError(f"--layout: say in which layout to write; choose from {choices}")
+        layout = able[0]
+    name, parameters = parse_source(layout)
+    component = registry.component("data_source", name, where="--layout")
+    if "location" in parameters_of(component):
+        place = registry.build("data_source", name, {**parameters, "location": directory}, f"--layout {name}")
+        if isinstance(place, WritableLayout):
+            return place
+    raise InputError(f"--layout {name}: this data source can be read, not written")
+
+
+def _writes(registry: Registry, name: str) -> bool:
+    """Say whether a data source has a place and can write to it; what is built is asked, a class or not."""
+    component = registry.component("data_source", name)
+    if "location" not in parameters_of(component):
+        return False
+    try:
+        return isinstance(registry.build("data_source", name, {"location": "memory://nowhere"}), WritableLayout)
+    except PluginSetError:  # it wants to be told more than where
+        return False
 
 
 def _choice(table: Mapping[str, Any], kind: str, where: str) -> Choice:

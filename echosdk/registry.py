@@ -6,22 +6,23 @@ A registry is a value: nothing is global, and tests make their own from modules.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
-import typing
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Literal, Self, get_type_hints
 
 import attrs
-import cattrs
 import pluggy
 from attrs import field, frozen
 
 from echosdk import hookspecs
 from echosdk.errors import PluginError, PluginSetError
 from echosdk.hookspecs import HOOKS, Offered, Resource
-from echosdk.interfaces import Component
+from echosdk.interfaces import KINDS, Component
+from echosdk.parameter_values import plain_value, read_value
 from echosdk.torchvision_operators import define_missing_operators
 
 ENTRY_POINT_GROUP = "echosdk"
@@ -60,8 +61,8 @@ class Problem:
 class Registry:
     """What the installed plugins offer: `offers`, and their `problems`."""
 
-    offers: tuple[Offer, ...] = field(converter=tuple)
-    problems: tuple[Problem, ...] = field(converter=tuple, default=())
+    offers: tuple[Offer, ...] = field(converter=tuple[Offer, ...])
+    problems: tuple[Problem, ...] = field(converter=tuple[Problem, ...], default=())
 
     @classmethod
     def discover(cls) -> Self:
@@ -75,10 +76,16 @@ class Registry:
         """Make a registry of modules, as tests and notebooks do."""
         return cls.load(
             {
-                Plugin(name=module.__name__, distribution="module", version="0"): (lambda module=module: module)
+                Plugin(name=module.__name__, distribution="module", version="0"): functools.partial(_itself, module)
                 for module in modules
             }
         )
+
+    def with_modules(self, *modules: ModuleType) -> Self:
+        """Return a registry that offers what modules offer too."""
+        more = type(self).of(*modules)
+        offers = [*self.offers, *more.offers]
+        return type(self)(offers, dict.fromkeys([*self.problems, *more.problems, *_clashes(offers)]))
 
     @classmethod
     def load(cls, loaders: Mapping[Plugin, Callable[[], object]]) -> Self:
@@ -88,13 +95,13 @@ class Registry:
         for plugin, loader in loaders.items():
             try:
                 found, wrong = _collect(plugin, loader())
-            except Exception as error:  # a stranger's code: whatever it raises is reported, never a crash
-                problems.append(Problem(plugin=plugin, message=f"failed to load: {type(error).__name__}: {error}"))
+            except (Exception, SystemExit) as error:  # a stranger's code: whatever it raises is reported, never a crash
+                problems.append(Problem(plugin=plugin, message=f"failed to load: {_named(error)}"))
                 continue
             offers += found
             problems += [Problem(plugin=plugin, message=message) for message in wrong]
         problems += _clashes(offers)
-        return cls(tuple(offers), tuple(problems))
+        return cls(offers, problems)
 
     def names(self, kind: str) -> list[str]:
         """Return the names on offer for a kind, sorted."""
@@ -110,9 +117,8 @@ class Registry:
             raise PluginSetError(f"{_at(where)}no {_words(kind)} named {name!r}; {choose(name, self.names(kind))}")
         if len(found) > 1:
             both = " and ".join(str(offer.plugin) for offer in found)
-            raise PluginError(
-                f"{_at(where)}{_words(kind)} {name!r} is offered by {both}; uninstall one, or ask its author to rename it"
-            )
+            advice = "uninstall one, or ask its author to rename it"
+            raise PluginError(f"{_at(where)}{_words(kind)} {name!r} is offered by {both}; {advice}")
         return found[0]
 
     def component(self, kind: str, name: str, where: str = "") -> Component[Any]:
@@ -129,10 +135,12 @@ class Registry:
         """Build a component; wrong keys and values are errors that name file, key and choices."""
         component = self.component(kind, name, where)
         checked = check_parameters(component, parameters, where)
+        refuse_missing(component, parameters, where)
         try:
             return component.build(**checked)
         except (ValueError, TypeError) as error:
-            raise PluginSetError(f"{_at(where)}{name}: {_one_line(error)}") from error
+            key, message = _key_of(_one_line(error), checked)
+            raise PluginSetError(f"{_at(where, key)}{message.removeprefix(f'{name}: ')}") from error
 
 
 @frozen(kw_only=True)
@@ -150,22 +158,32 @@ class Parameter:
 
 
 def parameters_of(component: Component[Any]) -> dict[str, Parameter]:
-    """Return a component's parameters in the order of its builder."""
+    """Return a component's parameters in the order of its builder.
+
+    Raises `PluginError` where the builder's signature or annotations cannot be read.
+    """
     build = component.build
-    hints = get_type_hints(build if inspect.isclass(build) or inspect.isfunction(build) else type(build).__call__)
-    defaults = {
-        (attribute.alias or attribute.name): attribute for attribute in attrs.fields(build) if attribute.init
-    } if inspect.isclass(build) and attrs.has(build) else {}
+    code: Any = build.func if isinstance(build, functools.partial) else build
+    try:
+        signature = inspect.signature(build)
+        hints = _hints(code)
+    except (ValueError, TypeError, NameError) as error:
+        raise PluginError(
+            f"{component.name!r}: the parameters of its builder cannot be read: {_one_line(error)}; "
+            "what its annotations name must be there at run time"
+        ) from error
+    attributes = attrs.fields(code) if inspect.isclass(code) and attrs.has(code) else ()
+    fields = {(one.alias or one.name): one for one in attributes if one.init}
     result = {}
-    for name, parameter in inspect.signature(build).parameters.items():
-        attribute = defaults.get(name)
-        annotation = hints.get(attribute.name if attribute else name, Any)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         default = parameter.default
-        if attribute is not None and isinstance(attribute.default, attrs.Factory):  # type: ignore[arg-type]
-            default = attribute.default.factory()
-        result[name] = Parameter(
-            name=name, annotation=annotation, default=default, shape=name in component.shape
-        )
+        if name in fields and isinstance(fields[name].default, attrs.Factory):  # type: ignore[arg-type]
+            factory = fields[name].default
+            default = None if factory.takes_self else factory.factory()
+        annotation = hints.get(name, Any)
+        result[name] = Parameter(name=name, annotation=annotation, default=default, shape=name in component.shape)
     return result
 
 
@@ -175,29 +193,30 @@ def check_parameters(component: Component[Any], parameters: Mapping[str, Any], w
     checked = {}
     for key, value in parameters.items():
         if key not in known:
-            raise PluginSetError(
-                f"{_at(where, key)}{component.name!r} has no such parameter; {choose(key, list(known))}"
-            )
-        try:
-            checked[key] = _STRICT.structure(value, known[key].annotation)
-        except cattrs.errors.ForbiddenExtraKeysError as error:
-            extra = sorted(error.extra_fields)[0]
-            names = [a.alias or a.name for a in attrs.fields(error.cl)]
-            raise PluginSetError(f"{_at(where, f'{key}.{extra}')}no such key; {choose(extra, names)}") from error
-        except Exception as error:
-            raise PluginSetError(f"{_at(where, key)}{_one_line(error)}") from error
-    missing = [name for name, parameter in known.items() if parameter.required and name not in parameters]
-    if missing:
-        raise PluginSetError(f"{_at(where, missing[0])}{component.name!r} needs a value")
+            raise PluginSetError(f"{_at(where, key)}{component.name!r} has no such parameter; {choose(key, known)}")
+        checked[key] = read_value(value, known[key].annotation, f"{where}.{key}" if where else key, choose)
     return checked
 
 
-def complete_parameters(component: Component[Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+def refuse_missing(component: Component[Any], parameters: Mapping[str, Any], where: str = "") -> None:
+    """Raise where a parameter without a default has no value."""
+    for name, parameter in parameters_of(component).items():
+        if parameter.required and name not in parameters:
+            raise PluginSetError(f"{_at(where, name)}{component.name!r} needs a value")
+
+
+def default_parameters(component: Component[Any]) -> dict[str, Any]:
+    """Return the builder's defaults as plain TOML values; TOML has none for None."""
+    values = {p.name: plain_value(p.default) for p in parameters_of(component).values() if not p.required}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def complete_parameters(component: Component[Any], parameters: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     """Return the parameters together with the builder's defaults, as plain TOML values."""
-    checked = check_parameters(component, parameters)
-    values = {p.name: checked.get(p.name, p.default) for p in parameters_of(component).values()}
-    plain: dict[str, Any] = _STRICT.unstructure(values)
-    return {key: value for key, value in plain.items() if value is not None}
+    checked = check_parameters(component, parameters, where)
+    refuse_missing(component, parameters, where)
+    values = default_parameters(component) | {key: plain_value(value) for key, value in checked.items()}
+    return {name: values[name] for name in parameters_of(component) if values.get(name) is not None}
 
 
 def choose(name: str, choices: Iterable[str]) -> str:
@@ -216,7 +235,8 @@ def _collect(plugin: Plugin, module: object) -> tuple[list[Offer], list[str]]:
     problems: list[str] = []
     for caller in manager.get_hookcallers(module) or ():
         if not caller.has_spec():
-            problems.append(f"implements the hook {caller.name!r}, which does not exist; {choose(caller.name, HOOKS.values())}")
+            nearest = choose(caller.name, HOOKS.values())
+            problems.append(f"implements the hook {caller.name!r}, which does not exist; {nearest}")
     for kind, hook in HOOKS.items():
         try:
             for yielded in getattr(manager.hook, hook)():
@@ -226,7 +246,7 @@ def _collect(plugin: Plugin, module: object) -> tuple[list[Offer], list[str]]:
                         raise TypeError(f"yielded {type(item).__name__}, not echosdk.{wanted.__name__}")
                     offers.append(Offer(kind=kind, item=item, plugin=plugin))
         except Exception as error:
-            problems.append(f"hook {hook} failed: {type(error).__name__}: {error}")
+            problems.append(f"hook {hook} failed: {_named(error)}")
     return offers, problems
 
 
@@ -250,7 +270,7 @@ def _plugin(point: EntryPoint) -> Plugin:
 
 
 def _words(kind: str) -> str:
-    return "component" if kind in typing.cast(tuple[str, ...], tuple(HOOKS)[:6]) else kind.replace("_", " ")
+    return "component" if kind in KINDS else kind.replace("_", " ")
 
 
 def _at(where: str, key: str = "") -> str:
@@ -258,27 +278,32 @@ def _at(where: str, key: str = "") -> str:
     return f"{place}: " if place else ""
 
 
+def _hints(build: Any) -> dict[str, Any]:
+    """Return the annotations of a builder's parameters only: a private field may name what is not there."""
+    if not inspect.isclass(build):
+        return get_type_hints(build if inspect.isroutine(build) else type(build).__call__)
+    init: Any = build.__init__
+    names = dict(getattr(init, "__globals__", {}))
+    for base in reversed(build.__mro__):
+        names |= vars(sys.modules[base.__module__]) if base.__module__ in sys.modules else {}
+    return get_type_hints(init, globalns=names)
+
+
+def _itself(module: ModuleType) -> ModuleType:
+    return module
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_one_line(error)}"
+
+
 def _one_line(error: BaseException) -> str:
-    text = str(error.args[0]) if error.args else str(error)
+    """Return an error's text. Those of attrs' validators carry more arguments than the message."""
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
     return " ".join(text.split())
 
 
-def _strict(*accepted: type) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, wanted: Any) -> Any:
-        if type(value) not in accepted:
-            raise TypeError(f"wants {_type_name(wanted)}, got {value!r} ({type(value).__name__})")
-        return wanted(value)
-
-    return structure
-
-
-def _type_name(wanted: type) -> str:
-    names: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return names.get(wanted, wanted.__name__)
-
-
-_STRICT = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
-_STRICT.register_structure_hook(int, _strict(int))
-_STRICT.register_structure_hook(float, _strict(float, int))
-_STRICT.register_structure_hook(str, _strict(str))
-_STRICT.register_structure_hook(bool, _strict(bool))
+def _key_of(message: str, keys: Iterable[str]) -> tuple[str, str]:
+    """Split attrs' `'key' must be ...` into the key and the rest; a message of another form has no key."""
+    _, key, rest = message.split("'", 2) if message.count("'") > 1 else ("", "", message)
+    return (key, rest.strip()) if key in keys and message.startswith("'") else ("", message)

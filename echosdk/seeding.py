@@ -17,7 +17,7 @@ def seed_of(*parts: int | str | bytes, key: bytes = b"") -> int:
 
 
 def generator(*parts: int | str | bytes, key: bytes = b"") -> torch.Generator:
-    """Return a CPU generator for (seed, sample, attempt, purpose) or any other parts; noise is always drawn on the CPU."""
+    """Return a CPU generator for (seed, sample, attempt, purpose) or other parts; noise is always drawn on the CPU."""
     import torch
 
     return torch.Generator("cpu").manual_seed(seed_of(*parts, key=key))

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
+from attrs import frozen
 
 from echosdk import Registry
 from echosdk.bundle import Bundle
+from echosdk.cli import main
 from echosdk.plugin_set import PluginSet, open_source, resolve
+from echosdk.torchvision_operators import define_missing_operators
 from echosdk.training.stages import Training, train_bundle
+
+torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
+define_missing_operators()  # as discovering plugins does; some tests import them directly
 
 TINY_DATA = "phantom?patients=16&frames=40&size=32"
 
@@ -40,3 +50,42 @@ def trained_tiny(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -
 def tiny_bundle(trained_tiny: Bundle, tmp_path: Path) -> Path:
     """A copy of the tiny bundle's folder."""
     return Path(shutil.copytree(trained_tiny.folder, tmp_path / "tiny-bundle"))
+
+
+@pytest.fixture
+def make_module() -> Callable[[str, str], ModuleType]:
+    """Make a module of source text, as a plugin's author writes it."""
+
+    def make(name: str, source: str) -> ModuleType:
+        module = ModuleType(name)
+        code = compile(textwrap.dedent(source), name, "exec", dont_inherit=True)
+        exec(code, module.__dict__)
+        return module
+
+    return make
+
+
+@frozen
+class Outcome:
+    """What a command left: its exit status, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_echosdk(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command in this process, as the console script does."""
+
+    def run(*arguments: str) -> Outcome:
+        status = 0
+        try:
+            main(list(arguments))
+        except SystemExit as ended:
+            assert ended.code is None or isinstance(ended.code, int)
+            status = ended.code or 0
+        out, err = capsys.readouterr()
+        return Outcome(status, out, err)
+
+    return run

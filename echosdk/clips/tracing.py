@@ -1,8 +1,8 @@
-"""Tracings: the outline of a heart at its fullest and at its emptiest, where a data source knows it."""
+"""Tracings: an outline at its largest and at its smallest, where a data source knows it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from attrs import field, frozen
@@ -11,21 +11,25 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+def _pair(value: tuple[Any, Any]) -> tuple[Any, ...]:
+    return tuple(value)
+
+
 def _lines(value: tuple[ArrayLike, ArrayLike]) -> tuple[NDArray[np.float64], ...]:
     return tuple(np.asarray(lines, dtype=np.float64) for lines in value)
 
 
 @frozen(kw_only=True, eq=False)
 class Tracing:
-    """The left ventricle of one clip, traced at end-diastole (first of each pair) and end-systole (second).
+    """What beats in one clip, traced when it is largest (end-diastole, first of each pair) and smallest (second).
 
     `frames` are the two frame numbers, counted from 0. `volumes` are in mL. `lines` are two arrays `n 4` of
     X1, Y1, X2, Y2 in pixels, x to the right and y down; as in EchoNet-Dynamic the first line is the long axis, and the
     others run across it.
     """
 
-    frames: tuple[int, int] = field(converter=tuple)
-    volumes: tuple[float, float] = field(converter=tuple)
+    frames: tuple[int, int] = field(converter=_pair)
+    volumes: tuple[float, float] = field(converter=_pair)
     lines: tuple[NDArray[np.float64], NDArray[np.float64]] = field(converter=_lines, repr=False)
 
     @frames.validator

@@ -13,8 +13,8 @@ def render_card(manifest: Mapping[str, Any]) -> str:
     lines += [
         "# Synthetic video dataset",
         "",
-        f"{counts['samples']} synthetic videos of {plan['num_frames']} frames at {plan['fps']:g} frames/s, made by echosdk "
-        f"{manifest['versions']['echosdk']}. No sample is a recording.",
+        f"{counts['samples']} synthetic videos of {plan['num_frames']} frames at {plan['fps']:g} frames/s, "
+        f"made by echosdk {manifest['versions']['echosdk']}. No sample is a recording.",
         "",
         "| split | videos |",
         "|---|---|",
@@ -47,12 +47,12 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         "",
         f"The models were trained on {_source(manifest['trained_on'])}.",
         "",
-        "Files: `*.tar` are WebDataset shards (`KEY." + plan["format"] + "`, `KEY.json`), `index.csv` lists the samples, "
+        f"Files: `*.tar` are WebDataset shards (`KEY.{plan['format']}`, `KEY.json`), `index.csv` lists the samples, "
         "`dataset.json` is the manifest with the plan and every checksum, `preview.html` shows some of it.",
         "",
         "```python",
         "import echosdk",
-        "for sample in echosdk.open_dataset(\".\"):",
+        'for sample in echosdk.open_dataset("."):',
         '    print(sample["key"], sample["video"].shape, sample["labels"])',
         "```",
         "",

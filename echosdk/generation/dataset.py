@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -22,15 +24,19 @@ from echosdk.generation.card import render_card
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
 from echosdk.generation.shards import ShardResult, read_result
-from echosdk.interfaces import Category, Label
+from echosdk.interfaces import SPLITS, Category, Label
 
 if TYPE_CHECKING:
     import webdataset
 
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"
+JOINED = (MANIFEST, "index.csv", "README.md", "preview.html")
+"""What `merge` writes."""
 HISTOGRAM_BINS = 14
-NO_FILTER = "WARNING: generated without a privacy filter (--no-privacy-filter): no sample was compared with any patient."
+NO_FILTER = (
+    "WARNING: generated without a privacy filter (--no-privacy-filter): no sample was compared with any patient."
+)
 
 
 @frozen(kw_only=True)
@@ -44,10 +50,19 @@ class Problem:
 def read_manifest(out: Folder) -> dict[str, Any]:
     """Read `dataset.json`."""
     if MANIFEST not in out.names():
-        raise DatasetError(f"{out.url}: no dataset here: {MANIFEST} is missing; if shards are, run: echosdk merge {out.url}")
-    manifest: dict[str, Any] = json.loads(out.read(MANIFEST))
+        raise DatasetError(
+            f"{out.url}: no dataset here: {MANIFEST} is missing; if shards are, run: echosdk merge {out.url}"
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(out.read(MANIFEST))
+    except ValueError as error:
+        raise DatasetError(
+            f"{out.url}/{MANIFEST}: damaged: {error}; remove it and run: echosdk merge {out.url}"
+        ) from error
     if manifest.get("schema") != SCHEMA_VERSION:
-        raise DatasetError(f"{out.url}/{MANIFEST}: schema {manifest.get('schema')!r}; this version reads {SCHEMA_VERSION}")
+        raise DatasetError(
+            f"{out.url}/{MANIFEST}: schema {manifest.get('schema')!r}; this version reads {SCHEMA_VERSION}"
+        )
     return manifest
 
 
@@ -64,9 +79,11 @@ def find_plan(out: Folder) -> Plan | None:
     names = out.names()
     if MANIFEST in names:
         return Plan(**read_manifest(out)["plan"])
-    shards = (name for name in names if name.endswith(".json") and f"{name.removesuffix('.json')}.tar" in names)
-    first = next(shards, None)
-    return Plan(**json.loads(out.read(first))["plan"]) if first else None
+    for name in names:
+        if name.endswith(".json") and f"{name.removesuffix('.json')}.tar" in names:
+            with suppress(ValueError, TypeError, KeyError):  # damaged: the next one will do
+                return Plan(**json.loads(out.read(name))["plan"])
+    return None
 
 
 def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
@@ -76,15 +93,21 @@ def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
     results = [read_result(out, shard) for shard in plan.shards]
     missing = [shard.name for shard, result in zip(plan.shards, results, strict=True) if result is None]
     if missing:
-        raise DatasetError(f"{out.url}: {len(missing)} of {len(results)} shards are missing, {missing[0]} first; run generate again")
+        raise DatasetError(
+            f"{out.url}: {len(missing)} of {len(results)} shards are missing, {missing[0]} first; run generate again"
+        )
     done = [result for result in results if result is not None]
     manifest = describe(plan, bundle, done)
     rows = [row for result in done for row in result.samples]
-    out.write("index.csv", _index(done, plan.format))
-    out.write("README.md", render_card(manifest).encode())
-    out.write("preview.html", render_preview(manifest, rows, lambda key: read_video_bytes(out, done, key, plan.format)).encode())
-    out.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-    out.sweep()
+    preview = render_preview(manifest, rows, lambda key: read_video_bytes(out, done, key, plan.format))
+    files = {"index.csv": _index(done, plan.format), "preview.html": preview.encode()}
+    manifest |= {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    files |= {"README.md": render_card(manifest).encode(), MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
+    with out.lock("dataset") as mine:  # another process that joins writes the same bytes
+        if mine:
+            for name, data in files.items():
+                out.write(name, data)
+            out.sweep()
     return manifest
 
 
@@ -105,12 +128,18 @@ def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict
             "stills": rate(counts["rejected_stills"], counts["stills"]),
             "videos": rate(counts["rejected_videos"], counts["videos"]),
         },
-        "labels": [_label_statistics(label, [row["labels"][label.name] for row in samples]) for label in bundle.manifest.labels],
+        "labels": [
+            _label_statistics(label, [row["labels"][label.name] for row in samples]) for label in bundle.manifest.labels
+        ],
         "trained_on": {k: v for k, v in bundle.manifest.data.items() if k != "fingerprint"},
-        "shards": [attrs.asdict(result, filter=attrs.filters.exclude("samples", "plan")) for result in results],
+        "shards": [_entry(result) for result in results],
         "versions": {"echosdk": _own_version(), **library_versions(), "python": platform.python_version()},
         "hardware": {"machine": platform.machine(), "device": plan.device},
     }
+
+
+def _entry(result: ShardResult) -> dict[str, Any]:
+    return attrs.asdict(result, filter=attrs.filters.exclude("samples", "plan"))
 
 
 def rate(hits: int, n: int) -> dict[str, Any]:
@@ -138,18 +167,37 @@ def verify(out: Folder) -> list[Problem]:
         samples = sum(1 for _ in read_samples(data))
         if samples != entry["counts"]["samples"]:
             problems.append(Problem(name=name, message=f"holds {samples} samples, not {entry['counts']['samples']}"))
+    plan = Plan(**manifest["plan"])
+    for shard, entry in zip(plan.shards, manifest["shards"], strict=True):
+        result = read_result(out, shard)
+        if f"{shard.name}.json" not in names:
+            problems.append(Problem(name=f"{shard.name}.json", message="missing"))
+        elif f"{shard.name}.tar" in names and (result is None or _entry(result) != entry):
+            problems.append(Problem(name=f"{shard.name}.json", message="does not say what the manifest says"))
     known = {f"{entry['shard']}.tar" for entry in manifest["shards"]}
-    problems += [
-        Problem(name=name, message="is not part of this dataset") for name in sorted(names - known) if name.endswith(".tar")
-    ]
-    for name in ("index.csv", "README.md", "preview.html"):
+    others = {name for name in names - known if name.endswith(".tar")} | foreign_shards(out, plan)
+    problems += [Problem(name=name, message="is not part of this dataset") for name in sorted(others)]
+    for name in JOINED[1:]:
         if name not in names:
             problems.append(Problem(name=name, message="missing; run: echosdk merge"))
     if "index.csv" in names:
-        lines = len(out.read("index.csv").decode().strip().splitlines()) - 1
+        lines = len(out.read("index.csv").decode(errors="replace").strip().splitlines()) - 1
         if lines != manifest["counts"]["samples"]:
-            problems.append(Problem(name="index.csv", message=f"lists {lines} samples, not {manifest['counts']['samples']}"))
+            problems.append(
+                Problem(name="index.csv", message=f"lists {lines} samples, not {manifest['counts']['samples']}")
+            )
+            names.discard("index.csv")
+    for name, written in manifest["files"].items():
+        if name in names and hashlib.sha256(out.read(name)).hexdigest() != written:
+            problems.append(Problem(name=name, message="its bytes are not those that were written; run: echosdk merge"))
     return problems
+
+
+def foreign_shards(out: Folder, plan: Plan) -> set[str]:
+    """Return the files here that are named as shards are, and are none of this plan."""
+    own = {shard.name for shard in plan.shards}
+    named = (name for name in out.names() if re.fullmatch(rf"({'|'.join(SPLITS)})-\d{{6}}\.(tar|json)", name))
+    return {name for name in named if name.rpartition(".")[0] not in own}
 
 
 def read_samples(data: bytes) -> Iterator[dict[str, Any]]:
@@ -211,7 +259,9 @@ def _index(results: Sequence[ShardResult], extension: str) -> bytes:
         for row in result.samples:
             labels = [row["labels"][name] for name in names]
             file = f"{row['key']}.{extension}"
-            writer.writerow([row["key"], row["split"], f"{result.shard}.tar", file, row["num_frames"], row["fps"], *labels])
+            writer.writerow(
+                [row["key"], row["split"], f"{result.shard}.tar", file, row["num_frames"], row["fps"], *labels]
+            )
     return text.getvalue().encode()
 
 

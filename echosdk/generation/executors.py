@@ -1,15 +1,17 @@
-"""Executors map shard numbers to tasks. `local` uses processes of this machine; another one needs only this signature."""
+"""Executors map shard numbers to tasks. `local` uses processes of this machine; others need only its signature."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol
 
 from attrs import field, frozen
 from attrs.validators import ge
 
+from echosdk.errors import OutOfMemory
 from echosdk.generation.shards import ShardResult
 
 Task = Callable[[int], ShardResult | None]
@@ -38,6 +40,11 @@ class Local:
             try:
                 for future in as_completed(futures):
                     yield future.result()
+            except BrokenProcessPool as error:
+                raise OutOfMemory(
+                    "a worker process was killed, most often for lack of memory; finished shards are kept: "
+                    "run the same command again with fewer --workers"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

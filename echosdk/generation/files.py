@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -30,6 +31,11 @@ class Folder:
     def is_local(self) -> bool:
         return "file" in self._filesystem.protocol
 
+    @property
+    def local_path(self) -> Path | None:
+        """Where the folder lies on a disk of this machine; None where it does not."""
+        return Path(self._path).resolve() if self.is_local else None
+
     def names(self) -> list[str]:
         """Return the names of the folder's files, sorted; a folder that is not there has none."""
         self._filesystem.invalidate_cache()
@@ -50,13 +56,18 @@ class Folder:
             self._filesystem.makedirs(self._path, exist_ok=True)
             self._filesystem.pipe_file(path, data)
             return
-        os.makedirs(self._path, exist_ok=True)
         partial = f"{self._path}/.{name}.{os.getpid()}.partial"
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        try:
+            os.makedirs(self._path, exist_ok=True)
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(partial)
+            raise DatasetError(f"{self.url}/{name}: cannot be written: {error.strerror or error}") from error
 
     def delete(self, name: str) -> None:
         self._filesystem.rm_file(f"{self._path}/{name}")
@@ -75,13 +86,21 @@ class Folder:
             return
         import fcntl
 
-        os.makedirs(self._path, exist_ok=True)
         path = f"{self._path}/.{name}.lock"
-        with open(path, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+        try:
+            os.makedirs(self._path, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise DatasetError(f"{self.url}: cannot be written to: {error.strerror or error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
+        try:
             yield True
-            os.unlink(path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(descriptor)

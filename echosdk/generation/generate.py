@@ -13,9 +13,9 @@ import attrs
 from attrs import field, frozen
 
 from echosdk.bundle import Bundle
-from echosdk.clips.video import check_frame_size
+from echosdk.clips.video import VideoFormat, check_frame_size
 from echosdk.errors import InputError, PlanError, PrivacyError
-from echosdk.generation.dataset import find_plan, merge
+from echosdk.generation.dataset import JOINED, find_plan, foreign_shards, merge
 from echosdk.generation.executors import Local
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, noise_key
@@ -40,8 +40,8 @@ class Options:
 
     plugin_set: str = "default"
     bundle: str | None = None
-    use: tuple[str, ...] = field(default=(), converter=tuple)
-    set_: tuple[str, ...] = field(default=(), converter=tuple)
+    use: tuple[str, ...] = field(default=(), converter=tuple[str, ...])
+    set_: tuple[str, ...] = field(default=(), converter=tuple[str, ...])
     num_videos: int | None = None
     splits: Mapping[str, int] | None = None
     num_frames: int | None = None
@@ -53,7 +53,7 @@ class Options:
     threads: int = 1
     device: str = "cpu"
     dtype: str | None = None
-    format: str = "mp4"
+    format: VideoFormat = "mp4"
     privacy_filter: bool = True
 
 
@@ -65,10 +65,11 @@ class ShardTask:
     out: str
     private_audit: Path | None
     report: Report
+    bundle: str = ""
     pipeline: Pipeline | None = None
 
     def __call__(self, number: int) -> ShardResult | None:
-        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()))
+        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()), self.bundle)
         return make_shard(pipeline, self.plan.shards[number], Folder.at(self.out), self.private_audit, self.report)
 
 
@@ -88,11 +89,15 @@ def generate(
     `shards` (`"A:B"`), others are still missing. Raises `PlanError` where another plan lives at `out`.
     """
     options = options or Options()
+    if registry is not None and workers is None:
+        workers = 1  # workers would discover plugins of their own
     registry = registry or Registry.discover()
     plan, bundle = make_plan(options, registry)
     folder = Folder.at(out)
     if private_audit is not None and _inside(private_audit, folder):
-        raise InputError(f"--private-audit {private_audit}: lies inside {out}, which is to be shared; choose another place")
+        raise InputError(
+            f"--private-audit {private_audit}: lies inside {out}, which is to be shared; choose another place"
+        )
     refuse_other_plan(folder, plan)
     wanted = parse_shards(shards, len(plan.shards))
     todo = [number for number in wanted if read_result(folder, plan.shards[number]) is None]
@@ -118,9 +123,10 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
     plugin_set.build_all(registry)
     if options.labels != "uniform":
         raise InputError(f"--labels {options.labels}: only 'uniform' can be drawn from this bundle")
-    counts = dict(options.splits or {"train": options.num_videos or DEFAULT_VIDEOS})
+    videos = DEFAULT_VIDEOS if options.num_videos is None else options.num_videos
+    counts = dict({"train": videos} if options.splits is None else options.splits)
     total = sum(counts.values())
-    if options.splits and options.num_videos and options.num_videos != total:
+    if options.splits is not None and options.num_videos not in (None, total):
         raise InputError(f"--num-videos {options.num_videos}: --splits adds up to {total}; say one of them")
     if total < 1:
         raise InputError("no videos are asked for; --num-videos wants at least 1")
@@ -138,11 +144,11 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
             bundle=name,
             bundle_digest=bundle.digest,
             counts=counts,
-            num_frames=options.num_frames or sampling.get("num_frames", 64),
+            num_frames=sampling.get("num_frames", 64) if options.num_frames is None else options.num_frames,
             fps=bundle.manifest.fps,
             labels=options.labels,
             seed=options.seed,
-            shard_size=options.shard_size or _shard_size(total),
+            shard_size=_shard_size(total) if options.shard_size is None else options.shard_size,
             micro_batch=options.micro_batch,
             max_attempts=options.max_attempts,
             threads=options.threads,
@@ -161,11 +167,16 @@ def refuse_other_plan(folder: Folder, plan: Plan) -> None:
     """Raise `PlanError` where shards or a manifest of another plan lie here."""
     there = find_plan(folder)
     if there is None or there.digest == plan.digest:
+        others = foreign_shards(folder, plan) | ({*folder.names()} & {*JOINED} if there is None else set())
+        if others:
+            raise PlanError(f"{folder.url}: holds {min(others)}, which is none of this plan's; choose another --out")
         return
     mine, theirs = plan.public(), there.public()
     different = [key for key in mine if key != "digest" and theirs[key] != mine[key]]
     what = f"it differs in {', '.join(different)}" if different else "its bundle had other private parts"
-    raise PlanError(f"{folder.url}: holds a dataset of another plan ({what}); choose another --out, or remove what is there")
+    raise PlanError(
+        f"{folder.url}: holds a dataset of another plan ({what}); choose another --out, or remove what is there"
+    )
 
 
 def run_shards(
@@ -188,20 +199,20 @@ def run_shards(
     if workers > 1 and not shared:
         raise InputError(f"--workers {workers}: {out} lies in the memory of one process; use one worker")
     workers = min(workers, len(numbers))
-    task = ShardTask(plan=plan, out=out, private_audit=private_audit, report=report)
+    task = ShardTask(plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder))
     if workers == 1:
-        task = attrs.evolve(task, pipeline=Pipeline.load(plan, bundle, registry))
-    for result in Local(workers).run(task, numbers):
+        task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry))
+    for done, result in enumerate(Local(workers).run(task, numbers), start=1):
         if result is None:
             report("a shard is being made by another process; it is left to that")
+        elif workers > 1:  # a caller's `report` stays in its own process
+            report(f"{result.shard}: {len(result.samples)} videos; {done} of {len(numbers)} shards")
 
 
 @lru_cache(maxsize=1)
-def _pipeline(plan: str) -> Pipeline:
-    """Load a worker's pipeline once; the plan as JSON."""
-    registry = Registry.discover()
-    read = Plan(**json.loads(plan))
-    return Pipeline.load(read, Bundle.open(read.bundle, registry), registry)
+def _pipeline(plan: str, bundle: str) -> Pipeline:
+    """Load a worker's pipeline once; the plan as JSON, the bundle's folder."""
+    return Pipeline.load(Plan(**json.loads(plan)), Bundle.open(bundle), Registry.discover())
 
 
 def _shard_size(total: int) -> int:
@@ -209,4 +220,4 @@ def _shard_size(total: int) -> int:
 
 
 def _inside(path: Path, folder: Folder) -> bool:
-    return folder.is_local and path.resolve().is_relative_to(Path(folder.url).resolve())
+    return folder.local_path is not None and path.resolve().is_relative_to(folder.local_path)

@@ -93,8 +93,9 @@ class Pipeline:
         if plan.privacy_filter:
             if bundle.stripped:
                 raise PrivacyError(
-                    f"bundle {bundle.where} was stripped of what the privacy filter needs, so nothing is generated from it; "
-                    "use the whole bundle, or say --no-privacy-filter, which is written on everything that comes out"
+                    f"bundle {bundle.where} was stripped of what the privacy filter needs, so nothing is generated "
+                    "from it; use the whole bundle, or say --no-privacy-filter, which is written on everything that "
+                    "comes out"
                 )
             name = plugin_set.choices["privacy_filter"].use
             offer = registry.offer("privacy_filter", name)
@@ -136,7 +137,9 @@ class Pipeline:
             wanted = [conditions[s] for s in waiting]
             videos = self.stitcher.animate(self.animator, stills, wanted, self.plan.num_frames, noise).float().cpu()
             if videos.shape[:2] != (len(waiting), self.plan.num_frames):
-                raise PluginError(f"stitcher: made {tuple(videos.shape)} for {len(waiting)} videos of {self.plan.num_frames} frames")
+                raise PluginError(
+                    f"stitcher: made {tuple(videos.shape)} for {len(waiting)} videos of {self.plan.num_frames} frames"
+                )
             tally.videos += len(waiting)
             verdict = self.gate.judge_videos(videos) if self.gate else None
             for i, sample in enumerate(waiting):
@@ -171,7 +174,9 @@ class Pipeline:
                     kept[sample] = stills[i]
                     continue
                 tally.rejected_stills += 1
-                tally.rejections.append(self._rejection(sample, attempts[sample], "still", verdict, i, stills[i : i + 1]))
+                tally.rejections.append(
+                    self._rejection(sample, attempts[sample], "still", verdict, i, stills[i : i + 1])
+                )
                 self._next(attempts, sample, tally)
         return torch.stack([kept[s] for s in samples])
 
@@ -180,8 +185,9 @@ class Pipeline:
         if attempts[sample] >= self.plan.max_attempts:
             raise PrivacyError(
                 f"the privacy filter rejected sample {sample} {self.plan.max_attempts} times; so far it rejected "
-                f"{tally.rejected_stills} of {tally.stills} stills and {tally.rejected_videos} of {tally.videos} videos. "
-                "The prior repeats its training data, or the filter does not fit this bundle; nothing of this shard is kept"
+                f"{tally.rejected_stills} of {tally.stills} stills and {tally.rejected_videos} of {tally.videos} "
+                "videos. The prior repeats its training data, or the filter does not fit this bundle; nothing of this "
+                "shard is kept"
             )
 
     def _decode(self, video: torch.Tensor) -> torch.Tensor:

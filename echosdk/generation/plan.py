@@ -12,6 +12,7 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import ge, gt, in_
 
+from echosdk.clips.video import VideoFormat
 from echosdk.errors import InputError
 from echosdk.interfaces import SPLITS
 
@@ -29,7 +30,7 @@ class Plan:
     plugin_set: Mapping[str, Any]
     bundle: str
     bundle_digest: str
-    counts: Mapping[str, int]
+    counts: Mapping[str, int] = field()
     num_frames: int = field(validator=ge(1))
     fps: float = field(validator=gt(0))
     labels: str = "uniform"
@@ -40,9 +41,15 @@ class Plan:
     threads: int = field(default=1, validator=ge(1))
     device: str = "cpu"
     dtype: str = field(default="float32", validator=in_(("float32", "bfloat16", "float16")))
-    format: str = field(default="mp4", validator=in_(FORMATS))
+    format: VideoFormat = field(default="mp4", validator=in_(FORMATS))
     privacy_filter: bool = True
     digest: str = ""
+
+    @counts.validator
+    def _check(self, _attribute: object, counts: Mapping[str, int]) -> None:
+        for split, count in counts.items():
+            if split not in SPLITS or type(count) is not int or count < 0:
+                raise ValueError(f"counts: {split}={count!r} is no number of videos of a split of {', '.join(SPLITS)}")
 
     @property
     def shards(self) -> list[Shard]:
@@ -80,11 +87,13 @@ def sealed(plan: Plan, key: bytes, private_digest: str) -> Plan:
 
 def parse_splits(text: str) -> dict[str, int]:
     """Read `train=8,val=2,test=2`."""
-    counts = {}
+    counts: dict[str, int] = {}
     for pair in text.split(","):
         split, equals, number = pair.partition("=")
-        if split not in SPLITS or not equals or not number.isdigit():
+        if split not in SPLITS or not equals or not number.isdecimal():
             raise InputError(f"--splits {text}: {pair!r} is not SPLIT=NUMBER with a split of {', '.join(SPLITS)}")
+        if split in counts:
+            raise InputError(f"--splits {text}: {split!r} is there twice; say it once")
         counts[split] = int(number)
     return counts
 
@@ -94,6 +103,6 @@ def parse_shards(text: str | None, total: int) -> range:
     if text is None:
         return range(total)
     first, colon, last = text.partition(":")
-    if not colon or not first.isdigit() or not last.isdigit() or not int(first) < int(last) <= total:
+    if not colon or not first.isdecimal() or not last.isdecimal() or not int(first) < int(last) <= total:
         raise InputError(f"--shards {text}: wants A:B with 0 <= A < B <= {total}, the number of shards of this plan")
     return range(int(first), int(last))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from attrs import frozen
 
 from echosdk.bundle import Bundle
 from echosdk.errors import PlanError
-from echosdk.generation.dataset import merge, read_plan, verify
+from echosdk.generation.dataset import foreign_shards, merge, read_plan, verify
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import run_shards
 from echosdk.generation.pipeline import Pipeline, noise_key
@@ -34,12 +35,19 @@ def plan_with_bundle(out: Folder, bundle_name: str | None, registry: Registry) -
     bundle = Bundle.open(bundle_name or plan.bundle, registry)
     private = "" if bundle.stripped else bundle.private_digest
     if bundle.digest != plan.bundle_digest or sealed(plan, noise_key(bundle, plan), private).digest != plan.digest:
-        raise PlanError(f"{out.url}: was not made from the bundle {bundle.where} as it is now; name the right one with --bundle")
+        raise PlanError(
+            f"{out.url}: was not made from the bundle {bundle.where} as it is now; name the right one with --bundle"
+        )
     return plan, bundle
 
 
 def reproduce(
-    out: Folder, *, shards: str | None = None, bundle: str | None = None, registry: Registry | None = None, report: Report
+    out: Folder,
+    *,
+    shards: str | None = None,
+    bundle: str | None = None,
+    registry: Registry | None = None,
+    report: Report,
 ) -> list[Reproduced]:
     """Generate shards again, in memory, and compare their digests with those on disk."""
     registry = registry or Registry.discover()
@@ -49,22 +57,39 @@ def reproduce(
     results = []
     for number in parse_shards(shards, len(plan.shards)):
         shard = plan.shards[number]
-        again, there = make_shard(pipeline, shard, scratch, None, report), read_result(out, shard)
+        again = make_shard(pipeline, shard, scratch, None, report)
         scratch.delete(f"{shard.name}.tar")
         scratch.delete(f"{shard.name}.json")
         assert again is not None
-        results.append(Reproduced(shard=shard.name, same=there is not None and again.sha256 == there.sha256))
+        name = f"{shard.name}.tar"
+        same = name in out.names() and hashlib.sha256(out.read(name)).hexdigest() == again.sha256
+        results.append(Reproduced(shard=shard.name, same=same))
     return results
 
 
 def repair(
-    out: Folder, *, bundle: str | None = None, registry: Registry | None = None, workers: int | None = None, report: Report
+    out: Folder,
+    *,
+    bundle: str | None = None,
+    registry: Registry | None = None,
+    workers: int | None = None,
+    report: Report,
 ) -> list[str]:
-    """Generate again the shards that are damaged or missing, and join; returns their names."""
+    """Generate again the shards that are damaged or missing, remove those of another plan, and join.
+
+    Returns the names of the shards that were made.
+    """
     registry = registry or Registry.discover()
     plan, opened = plan_with_bundle(out, bundle, registry)
     bad = {problem.name for problem in verify(out)}
-    redo = [shard for shard in plan.shards if f"{shard.name}.tar" in bad or read_result(out, shard) is None]
+    redo = [
+        shard
+        for shard in plan.shards
+        if {f"{shard.name}.tar", f"{shard.name}.json"} & bad or read_result(out, shard) is None
+    ]
+    for name in bad & foreign_shards(out, plan):
+        report(f"{name}: is not part of this dataset; removed")
+        out.delete(name)
     for shard in redo:
         for name in (f"{shard.name}.json", f"{shard.name}.tar"):
             if name in out.names():

@@ -47,12 +47,20 @@ def make_shard(
     with out.lock(shard.name) as mine:
         if not mine:
             return None
+        there = read_result(out, shard)
+        if there is not None and there.plan == plan.public():
+            return there  # another process has just made it
         tally, rows, private_rows = Tally(), [], []
         buffer = io.BytesIO()
         with webdataset.TarWriter(buffer, encoder=False, mtime=0, user="", group="", mode=0o644) as tar:
             for made in pipeline.make(shard, tally):
                 key = sample_key(made.sample)
-                about = {"labels": dict(made.labels), "fps": plan.fps, "num_frames": len(made.frames), "split": shard.split}
+                about = {
+                    "labels": dict(made.labels),
+                    "fps": plan.fps,
+                    "num_frames": len(made.frames),
+                    "split": shard.split,
+                }
                 video = encode_video(made.frames, plan.fps, plan.format)
                 tar.write({"__key__": key, plan.format: video, "json": json.dumps(about, sort_keys=True).encode()})
                 rows.append({"key": key, **about})
@@ -87,7 +95,10 @@ def read_result(out: Folder, shard: Shard) -> ShardResult | None:
     names = out.names()
     if f"{shard.name}.json" not in names or f"{shard.name}.tar" not in names:
         return None
-    return ShardResult(**json.loads(out.read(f"{shard.name}.json")))
+    try:
+        return ShardResult(**json.loads(out.read(f"{shard.name}.json")))
+    except (ValueError, TypeError):  # damaged since: not finished
+        return None
 
 
 def sample_key(sample: int) -> str:
@@ -102,7 +113,10 @@ def write_private_audit(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     rejections = [attrs.asdict(r, filter=attrs.filters.exclude("image")) for r in tally.rejections]
     tau = pipeline.gate.thresholds if pipeline.gate else None
-    _private(folder / f"{shard.name}.json", json.dumps({"tau": tau, "samples": rows, "rejected": rejections}, indent=1).encode())
+    _private(
+        folder / f"{shard.name}.json",
+        json.dumps({"tau": tau, "samples": rows, "rejected": rejections}, indent=1).encode(),
+    )
     if tally.rejections:
         images = io.BytesIO()
         np.save(images, np.stack([rejection.image for rejection in tally.rejections]), allow_pickle=False)
@@ -112,6 +126,7 @@ def write_private_audit(
 def _private(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)  # the file may have been there
         file.write(data)
 
 

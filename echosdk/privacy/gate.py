@@ -75,10 +75,16 @@ class Gate:
         if not torch.equal(before, items):
             raise PrivacyError(f"{self.name}: judge() changed the stills that it was shown")
         for what, tensor in (("keep", verdict.keep), ("distance", verdict.distance)):
+            if not isinstance(tensor, torch.Tensor):
+                raise PrivacyError(f"{self.name}: {what} is {type(tensor).__name__}, not torch.Tensor")
             if tuple(tensor.shape) != (len(items),):
-                raise PrivacyError(f"{self.name}: judged {len(items)} items, but {what} has shape {tuple(tensor.shape)}")
+                raise PrivacyError(
+                    f"{self.name}: judged {len(items)} items, but {what} has shape {tuple(tensor.shape)}"
+                )
         if verdict.keep.dtype != torch.bool:
             raise PrivacyError(f"{self.name}: keep is {verdict.keep.dtype}, not bool")
+        if not isinstance(verdict.tau, int | float):
+            raise PrivacyError(f"{self.name}: tau is {type(verdict.tau).__name__}, not float")
         if not torch.isfinite(verdict.distance).all() or not math.isfinite(verdict.tau):
             raise PrivacyError(f"{self.name}: a distance or tau is not a number; nothing is kept on such a verdict")
         return verdict

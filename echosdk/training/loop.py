@@ -82,10 +82,10 @@ def train(
 
     began = said = time.monotonic()
     recent: list[float] = []
-    step = start
     network.train()
     if start:
         run.report(f"resumed at step {start} of {recipe.steps}")
+    done, whole = start, True  # steps that the weights have seen; whether they have seen all of each
     try:
         for step in range(start, recipe.steps):
             torch.manual_seed(seed_of(run.seed, step, "network"))  # for dropout
@@ -104,9 +104,11 @@ def train(
             accelerator.backward(value)
             if recipe.max_grad_norm:
                 accelerator.clip_grad_norm_(wrapped.parameters(), recipe.max_grad_norm)
+            whole = False
             optimizer.step()
             if average is not None:
                 average.step(network.parameters())
+            done, whole = step + 1, True
             if (step + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
                 _save(checkpoint, step + 1, network, optimizer, average)
             if time.monotonic() - said > LOG_EVERY_SECONDS or step + 1 == recipe.steps:
@@ -118,8 +120,8 @@ def train(
                     f"{rate:.2f} steps/s  {left / 60:.0f} min left"
                 )
     except KeyboardInterrupt:
-        if accelerator.is_main_process:
-            _save(checkpoint, step, network, optimizer, average)
+        if accelerator.is_main_process and whole:
+            _save(checkpoint, done, network, optimizer, average)
         raise
     if average is not None:
         average.copy_to(network.parameters())

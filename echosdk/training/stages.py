@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, beg
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
-from echosdk.interfaces import KINDS, DataSource, Run, Trainable, TrainingData
-from echosdk.plugin_set import PluginSet
+from echosdk.interfaces import KINDS, SPLITS, DataSource, Encoder, Run, Trainable, TrainingData
+from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.registry import Registry
 from echosdk.seeding import generator, seed_of
 
@@ -61,7 +61,12 @@ def train_bundle(training: Training) -> Bundle:
             labels=training.source.labels,
             fps=training.plugin_set.fps,
             frame_shape=pixels.shape,
-            data={"source": training.source_name, "fingerprint": training.source.fingerprint(), **_counts(pixels)},
+            data={
+                **_public_name(training.source_name),
+                "fingerprint": training.source.fingerprint(),
+                **_counts(pixels),
+            },
+            sampling=training.plugin_set.sampling,
         ),
     )
     training.report(f"data: {len(pixels.train)} training and {len(pixels.val)} validation clips of {height}x{width}")
@@ -81,15 +86,17 @@ def check_source(source: DataSource) -> None:
     """Refuse data that no training can use: an empty split, a patient in two splits, labels that never differ."""
     groups: dict[str, str] = {}
     values: dict[str, set[float | str]] = {label.name: set() for label in source.labels}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         clips = 0
-        for clip in source.clips(split):  # type: ignore[arg-type]
+        for clip in source.clips(split):
             clips += 1
             other = groups.setdefault(clip.group, split)
             if other != split:
                 raise DataError(f"{clip.id}: patient {clip.group!r} is in two splits, {other} and {split}")
-            for name in values:
-                values[name].add(clip.labels[name])
+            for name, seen in values.items():
+                if name not in clip.labels:
+                    raise DataError(f"{clip.id}: has no label {name!r}, which its source declares")
+                seen.add(clip.labels[name])
         if not clips and split != "test":
             raise DataError(f"the split {split!r} has no clips; training needs train and val")
     for name, seen in values.items():
@@ -107,11 +114,13 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     if done and done.provenance["choice"] == key and done.encoder == encoder:
         bundle.load(kind, component, choice.use)
         if kind == "encoder":
-            component.to(training.device, getattr(torch, training.dtype))
+            cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
         return bundle
     if kind not in training.stages:
         if kind == "encoder":
-            raise InputError(f"{training.out}: has no trained encoder with these parameters; train it first: --stage encoder")
+            raise InputError(
+                f"{training.out}: has no trained encoder with these parameters; train it first: --stage encoder"
+            )
         return bundle
     training.report(f"{kind}: training {choice.use!r}")
     run = Run(
@@ -122,11 +131,12 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
         progress=training.progress,
         report=lambda line: training.report(f"{kind}: {line}"),
     )
+    torch.manual_seed(run.seed)  # the networks' first weights
     facts = component.fit(data, run)
     bundle = add_stage(bundle, kind, component, {"choice": key, "facts": dict(facts)})
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
     if kind == "encoder":
-        component.to(training.device, getattr(torch, training.dtype))
+        cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
     training.report(f"{kind}: done: {json.dumps(dict(facts))}")
     return bundle
 
@@ -152,7 +162,8 @@ def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Train
         for clip in clips:
             frames = clip.read()
             parts = [
-                encoder.encode(to_images(frames[first:last])).cpu() for first, last in _batches(len(frames), ENCODE_BATCH)
+                encoder.encode(to_images(frames[first:last])).cpu()
+                for first, last in _batches(len(frames), ENCODE_BATCH)
             ]
             yield clip, torch.cat(parts).numpy().astype(np.float16)
 
@@ -188,7 +199,9 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
         "train": torch.from_numpy(np.concatenate(train)).half(),
         "train_group": torch.tensor(train_group),
         "holdout": torch.from_numpy(np.concatenate(holdout)).half(),
-        "holdout_group": torch.tensor([pseudonym[clip.group] for clip, n in zip(latents.val, lengths, strict=True) for _ in range(n)]),
+        "holdout_group": torch.tensor(
+            [pseudonym[clip.group] for clip, n in zip(latents.val, lengths, strict=True) for _ in range(n)]
+        ),
         "holdout_video": torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
     }
     path = bundle.folder / PRIVATE / REFERENCES
@@ -209,6 +222,12 @@ def _counts(data: TrainingData) -> dict[str, int]:
         "val_clips": len(data.val),
         "val_patients": len({clip.group for clip in data.val}),
     }
+
+
+def _public_name(source: str) -> dict[str, Any]:
+    """Return the source's name and parameters, without where it lies."""
+    name, parameters = parse_source(source)
+    return {"source": name, "parameters": {key: value for key, value in parameters.items() if key != "location"}}
 
 
 def _plain(parameters: Mapping[str, Any]) -> Any:

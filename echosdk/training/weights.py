@@ -84,8 +84,14 @@ def import_weights(name: str) -> Path:
 class _ArraysOnly(pickle.Unpickler):
     """Reads pickles of numpy arrays and built-in containers; anything else is refused."""
 
-    ALLOWED = {("_reconstruct", "numpy.core.multiarray"), ("_reconstruct", "numpy._core.multiarray"),
-               ("ndarray", "numpy"), ("dtype", "numpy")}  # fmt: skip
+    ALLOWED = frozenset(
+        {
+            ("_reconstruct", "numpy.core.multiarray"),
+            ("_reconstruct", "numpy._core.multiarray"),
+            ("ndarray", "numpy"),
+            ("dtype", "numpy"),
+        }
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if (name, module) not in self.ALLOWED:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 from attrs import define, field
-from attrs.validators import instance_of
+from attrs.validators import instance_of, optional
 
-from echosdk import Clip, DataError, Label
+from echosdk import Clip, DataError, DataSource, Label
 from echosdk.clips import read_bytes, read_video, video_fps
+from echosdk_echonet.export import write_layout
 from echosdk_echonet.layout import FILE_LIST, VIDEOS, Row, Split, read_file_list, stem
 
 if TYPE_CHECKING:
@@ -27,9 +28,13 @@ class EchoNetDynamic:
     Each video is a patient of its own unless the list has a column `Patient`. The list is read and checked as a whole
     at first use, before any video is opened; a video when its frames are asked for, turned to grey. Sizes and frame
     counts are those of the videos: the list's are not used.
+
+    `ef_label` is for writing only: the label of the other source that goes to the column EF; without it that is its
+    only numeric one.
     """
 
     location: str = field(validator=instance_of(str))
+    ef_label: str | None = field(default=None, validator=optional(instance_of(str)))
     _listed: tuple[list[Row], dict[str, str], str] | None = field(init=False, default=None, repr=False, eq=False)
 
     @property
@@ -55,6 +60,10 @@ class EchoNetDynamic:
     def fingerprint(self) -> str:
         """Return a digest of the list, and of the names and sizes of the videos."""
         return self._opened()[2]
+
+    def write(self, source: DataSource) -> dict[Split, int]:
+        """Write every clip of another source here, in this layout; see `write_layout`."""
+        return write_layout(source, self.location, ef_label=self.ef_label)
 
     def _opened(self) -> tuple[list[Row], dict[str, str], str]:
         if self._listed is None:

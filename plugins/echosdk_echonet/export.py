@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-def write_layout(source: DataSource, directory: str, *, ef_label: str | None = None) -> dict[str, int]:
+def write_layout(source: DataSource, directory: str, *, ef_label: str | None = None) -> dict[Split, int]:
     """Write every clip of a source to `directory` (any fsspec URL) and return the number of videos in each split.
 
     `ef_label` names the label that goes to the column EF; without it that is the source's only numeric label. Height,
@@ -73,7 +73,7 @@ def _ef_label(source: DataSource, name: str | None) -> str:
     return name
 
 
-def _write(source: DataSource, label: str, fs: Any, folder: str) -> dict[str, int]:
+def _write(source: DataSource, label: str, fs: Any, folder: str) -> dict[Split, int]:
     """Write videos and lists to an empty folder."""
     rows: list[dict[str, Any]] = []
     lines: list[tuple[Any, ...]] = []

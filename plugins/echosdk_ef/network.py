@@ -8,7 +8,7 @@ from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, r2plus1d_18
 
 
 def make_network(architecture: str, widths: tuple[int, ...], bias: float) -> nn.Module:
-    """Return a network from videos `n 3 t h w` (or `n 1 t h w` for `small`) to `n 1`, whose output starts near `bias`."""
+    """Return a network from videos `n 3 t h w` (or `n 1 t h w` for `small`) to `n 1` that starts near `bias`."""
     if architecture == "r2plus1d-18":
         network: nn.Module = r2plus1d_18(weights=None)
         network.fc = nn.Linear(512, 1)

@@ -80,7 +80,9 @@ class EFRegressor:
         self._scale = (0.0, 1.0) if self.architecture == "r2plus1d-18" else (values.mean(), values.std())
         sample = np.concatenate([clip.read(0, 4).reshape(-1) for clip in data.train[:256]])
         self._mean, self._std = float(sample.mean()), float(sample.std())
-        self._network = make_network(self.architecture, self.widths, float((values.mean() - self._scale[0]) / self._scale[1]))
+        self._network = make_network(
+            self.architecture, self.widths, float((values.mean() - self._scale[0]) / self._scale[1])
+        )
 
         def example(split: Any, augment: bool) -> Any:
             def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:
@@ -104,7 +106,10 @@ class EFRegressor:
         return {**trained.facts(), "validation": self.score(data.val)}
 
     def save(self, public: Path, private: Path) -> None:
-        state = {name: value.half() if value.is_floating_point() else value for name, value in self._network.state_dict().items()}
+        state = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in self._network.state_dict().items()
+        }
         save_file(state, public / "network.safetensors")
         about = {"label": self.label, "fps": self.fps, "mean": self._mean, "std": self._std, "scale": self._scale}
         (public / "regressor.json").write_text(json.dumps(about))
@@ -126,7 +131,9 @@ class EFRegressor:
         elif self.architecture == "small":
             cut = cut.mean(0, keepdim=True)
         if self.size:
-            cut = rearrange(functional.adaptive_avg_pool2d(rearrange(cut, "k t h w -> t k h w"), self.size), "t k h w -> k t h w")
+            cut = rearrange(
+                functional.adaptive_avg_pool2d(rearrange(cut, "k t h w -> t k h w"), self.size), "t k h w -> k t h w"
+            )
         cut = functional.pad(cut, (0, 0, 0, 0, 0, self.num_frames - cut.shape[1]))
         return (cut - self._mean) / self._std
 

@@ -1,4 +1,4 @@
-"""The image prior of EchoNet-Synthetic: an unconditional latent diffusion model with v-prediction (paper, section 2)."""
+"""The image prior of EchoNet-Synthetic: an unconditional latent diffusion model, v-prediction (paper, section 2)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LIDM:
     _latent: tuple[int, int, int] = field(init=False, default=(0, 0, 0))  # c h w
 
     def to(self, device: str, dtype: torch.dtype) -> None:
-        self._network.to(device, dtype)
+        torch.nn.Module.to(self._network, device, dtype)
 
     @torch.no_grad()
     def sample(
@@ -54,20 +54,8 @@ class LIDM:
         return latents[..., :height, :width].contiguous()
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
-        self._latent = channels, height, width = data.shape
-        self._network = UNet2DModel(
-            sample_size=(_padded(height), _padded(width)),
-            in_channels=channels,
-            out_channels=channels,
-            block_out_channels=self.blocks,
-            layers_per_block=self.layers_per_block,
-            down_block_types=("AttnDownBlock2D",) * (len(self.blocks) - 1) + ("DownBlock2D",),
-            up_block_types=("UpBlock2D",) + ("AttnUpBlock2D",) * (len(self.blocks) - 1),
-            attention_head_dim=self.attention_head_dim,
-            norm_num_groups=self.norm_groups,
-            downsample_type="resnet",
-            upsample_type="resnet",
-        )
+        self._latent = data.shape
+        self._network = self._make_network()
         scheduler = make_scheduler("ddpm")
 
         def example(split: Any) -> Any:
@@ -97,6 +85,22 @@ class LIDM:
     def load(self, public: Path, private: Path | None) -> None:
         self._network = UNet2DModel.from_pretrained(public, torch_dtype=torch.float32).eval()
         self._latent = tuple(json.loads((public / "latent.json").read_text())["channels_height_width"])
+
+    def _make_network(self) -> UNet2DModel:
+        channels, height, width = self._latent
+        return UNet2DModel(
+            sample_size=(_padded(height), _padded(width)),
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=self.blocks,
+            layers_per_block=self.layers_per_block,
+            down_block_types=("AttnDownBlock2D",) * (len(self.blocks) - 1) + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("AttnUpBlock2D",) * (len(self.blocks) - 1),
+            attention_head_dim=self.attention_head_dim,
+            norm_num_groups=self.norm_groups,
+            downsample_type="resnet",
+            upsample_type="resnet",
+        )
 
 
 def make_scheduler(sampler: str) -> Any:

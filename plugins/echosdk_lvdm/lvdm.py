@@ -48,7 +48,7 @@ class LVDM:
     _scalings: tuple[Scaling, ...] = field(init=False, default=())
 
     def to(self, device: str, dtype: torch.dtype) -> None:
-        self._network.to(device, dtype)
+        torch.nn.Module.to(self._network, device, dtype)
 
     @torch.no_grad()
     def predict(
@@ -76,23 +76,9 @@ class LVDM:
         return SchedulerDenoising(torch.cat(noise).to(self._network.device), scheduler, list(generators))
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
-        self._latent = channels, height, width = data.shape
+        self._latent = data.shape
         self._scalings = scalings_of(data.labels)
-        self._network = UNetSpatioTemporalConditionModel(
-            sample_size=(_padded(height), _padded(width)),
-            in_channels=2 * channels,
-            out_channels=channels,
-            block_out_channels=self.blocks,
-            num_attention_heads=self.heads,
-            layers_per_block=self.layers_per_block,
-            down_block_types=("CrossAttnDownBlockSpatioTemporal",) * (len(self.blocks) - 1)
-            + ("DownBlockSpatioTemporal",),
-            up_block_types=("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * (len(self.blocks) - 1),
-            cross_attention_dim=len(self._scalings),
-            addition_time_embed_dim=1,
-            projection_class_embeddings_input_dim=1,
-            num_frames=self.window,
-        )
+        self._network = self._make_network()
         scheduler = make_scheduler("ddpm")
 
         def example(split: Any) -> Any:
@@ -139,6 +125,24 @@ class LVDM:
         about = json.loads((public / "conditions.json").read_text())
         self._latent = tuple(about["channels_height_width"])
         self._scalings = tuple(Scaling(**scaling) for scaling in about["conditions"])
+
+    def _make_network(self) -> UNetSpatioTemporalConditionModel:
+        channels, height, width = self._latent
+        return UNetSpatioTemporalConditionModel(
+            sample_size=(_padded(height), _padded(width)),
+            in_channels=2 * channels,
+            out_channels=channels,
+            block_out_channels=self.blocks,
+            num_attention_heads=self.heads,
+            layers_per_block=self.layers_per_block,
+            down_block_types=("CrossAttnDownBlockSpatioTemporal",) * (len(self.blocks) - 1)
+            + ("DownBlockSpatioTemporal",),
+            up_block_types=("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * (len(self.blocks) - 1),
+            cross_attention_dim=len(self._scalings),
+            addition_time_embed_dim=1,
+            projection_class_embeddings_input_dim=1,
+            num_frames=self.window,
+        )
 
 
 @define

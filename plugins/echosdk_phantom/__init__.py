@@ -7,6 +7,7 @@ for measuring privacy where the truth is known, and for nothing clinical.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources import files
 
 import echosdk
 from echosdk_phantom.anatomy import LABELS, Patient
@@ -22,4 +23,13 @@ def echosdk_data_sources() -> Iterator[echosdk.Component[PhantomSource]]:
         name="phantom",
         build=PhantomSource,
         summary="simulated apical four-chamber videos with a known ejection fraction; stands for no patient",
+    )
+
+
+@echosdk.hookimpl
+def echosdk_bundles() -> Iterator[echosdk.Resource]:
+    yield echosdk.Resource(
+        name="phantom",
+        location=str(files("echosdk_phantom") / "bundle"),
+        summary="default-small, trained on simulated videos; stands for no patient",
     )

@@ -146,7 +146,7 @@ def _probe_motion(random: np.random.Generator, seconds: NDArray[np.float64]) -> 
     return (offset + breath[:, None] * swing).astype(np.float32)
 
 
-def _render(  # noqa: PLR0917
+def _render(
     p: Patient, states: tuple[Squeeze, ...], drift: Array, valves: Array, random: np.random.Generator, gain: float
 ) -> NDArray[np.uint8]:
     """Render the frames `t h w`, given the echo of the valves in each."""

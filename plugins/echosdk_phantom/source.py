@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -13,8 +14,10 @@ from attrs import Attribute, asdict, define, field
 from numpy.typing import NDArray
 
 from echosdk import Clip, Label
+from echosdk.clips import Tracing
 from echosdk_phantom.anatomy import Patient
-from echosdk_phantom.simulator import VERSION, simulate
+from echosdk_phantom.motion import SYSTOLE
+from echosdk_phantom.simulator import VERSION, Simulation, simulate
 
 Split = Literal["train", "val", "test"]
 
@@ -95,7 +98,33 @@ class PhantomSource:
         facts = {"simulator": VERSION, **asdict(self)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
+    def tracings(self, clip_id: str) -> Tracing | None:
+        """Return the true outline of a clip's left ventricle at end-diastole and end-systole.
+
+        None for a clip that holds not both, being shorter than a beat, and for one that is not of this source.
+        """
+        named = re.fullmatch(r"phantom-(\d{6,})-(\d+)", clip_id)
+        if named is None:
+            return None
+        number, video = int(named[1]), int(named[2])
+        if not (self.first <= number < self.first + self.patients and video < self.videos):
+            return None
+        simulation = self._simulate(Patient.draw(self.seed, number), video)
+        frames = simulation.ed_frame, simulation.es_frame
+        for frame, phase in zip(frames, (0.0, SYSTOLE), strict=True):
+            away = abs((simulation.phases[frame] - phase + 0.5) % 1 - 0.5)
+            if away > simulation.heart_rate / 60 / self.fps / 2:  # over half a frame: the clip does not hold the moment
+                return None
+        return Tracing(
+            frames=frames,
+            volumes=(float(simulation.volumes[frames[0]]), float(simulation.volumes[frames[1]])),
+            lines=(simulation.tracing(frames[0]), simulation.tracing(frames[1])),
+        )
+
     def _render(self, patient: Patient, video: int) -> NDArray[np.uint8]:
+        return self._simulate(patient, video).frames
+
+    def _simulate(self, patient: Patient, video: int) -> Simulation:
         return simulate(
             patient,
             video,
@@ -105,4 +134,4 @@ class PhantomSource:
             speckle=self.speckle,
             gain=self.gain,
             mirror=self.mirror,
-        ).frames
+        )

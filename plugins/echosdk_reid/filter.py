@@ -31,8 +31,8 @@ class PearsonReID:
     """Reject stills whose smallest 1 - correlation to a training reference is under tau.
 
     tau is the `percentile`-th percentile of the held-out items' own smallest distances: `percentile` % of innocents
-    are rejected. Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the weights,
-    so a verdict depends on nothing but the item.
+    are rejected. Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the
+    weights, so a verdict depends on nothing but the item.
     """
 
     architecture: Literal["resnet50", "small"] = field(default="resnet50", validator=in_(("resnet50", "small")))
@@ -95,7 +95,10 @@ class PearsonReID:
         return {**trained.facts(), "pairs": self._score(example(data.val))}
 
     def save(self, public: Path, private: Path) -> None:
-        state = {name: value.half() if value.is_floating_point() else value for name, value in self._network.state_dict().items()}
+        state = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in self._network.state_dict().items()
+        }
         save_file(state, private / "network.safetensors")
         channels = self._network.model.conv1.in_channels
         about = {"channels": channels, "low": self._low, "high": self._high}

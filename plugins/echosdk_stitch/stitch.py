@@ -52,7 +52,8 @@ class OverlapDiscard:
         length = min(animator.window, latents.shape[1])
         windows = torch.stack([latents[:, start : start + length] for start in starts], 1)
         flat = rearrange(windows, "b k t c h w -> (b k) t c h w")
-        video = [i for i in range(len(latents)) for _ in starts]  # which video, hence which still and label, a window is of
+        # Which video, hence which still and label, each window is of.
+        video = [i for i in range(len(latents)) for _ in starts]
         parts = []
         for first, last in _batches(len(flat), self.micro_batch):
             own = video[first:last]

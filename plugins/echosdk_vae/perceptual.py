@@ -36,7 +36,9 @@ def perceptual_loss(backbone: str) -> nn.Module | None:
             f"encoder.lpips: no {net} weights at {' or '.join(map(str, places))}. Get them: echosdk weights import "
             f"lpips-{net}; or give a file: --set encoder.lpips=PATH; or leave the term out: --set encoder.lpips=off"
         )
-    weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    weights = (
+        load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lpips calls torchvision by its old arguments
         loss = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)

@@ -51,11 +51,13 @@ class VAE:
         return self.latent_channels, height // factor, width // factor
 
     def to(self, device: str, dtype: torch.dtype) -> None:
-        self._network.to(device, dtype, memory_format=torch.channels_last)
+        torch.nn.Module.to(self._network, device, dtype, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        mode = self._network.encode(self._as_seen(images).to(self._network.device, self._network.dtype)).latent_dist.mode()
+        mode = self._network.encode(
+            self._as_seen(images).to(self._network.device, self._network.dtype)
+        ).latent_dist.mode()
         mean, std = self._statistics(mode.device)
         return (mode.float() - mean) / std
 
@@ -72,19 +74,11 @@ class VAE:
         factor = 2 ** (len(self.blocks) - 1)
         if height % factor or width % factor:
             raise echosdk.TrainingError(f"frames of {height}x{width}: both sides must be multiples of {factor}")
-        self._network = AutoencoderKL(
-            in_channels=self.channels,
-            out_channels=self.channels,
-            down_block_types=("DownEncoderBlock2D",) * len(self.blocks),
-            up_block_types=("UpDecoderBlock2D",) * len(self.blocks),
-            block_out_channels=self.blocks,
-            layers_per_block=self.layers_per_block,
-            latent_channels=self.latent_channels,
-            norm_num_groups=self.norm_groups,
-            sample_size=max(height, width),
-        )
+        self._network = self._make_network()
         perceptual = perceptual_loss(self.lpips)
-        run.report(f"vae: squared error + {self.kl_weight} KL" + (f" + {self.lpips_weight} LPIPS" if perceptual else ""))
+        run.report(
+            f"vae: squared error + {self.kl_weight} KL" + (f" + {self.lpips_weight} LPIPS" if perceptual else "")
+        )
         if perceptual:
             perceptual.to(run.device)
 
@@ -122,6 +116,20 @@ class VAE:
         self._network = AutoencoderKL.from_pretrained(public, torch_dtype=torch.float32).eval()
         self._image = tuple(json.loads((public / "image.json").read_text())["channels_height_width"])
 
+    def _make_network(self) -> AutoencoderKL:
+        _, height, width = self._image
+        return AutoencoderKL(
+            in_channels=self.channels,
+            out_channels=self.channels,
+            down_block_types=("DownEncoderBlock2D",) * len(self.blocks),
+            up_block_types=("UpDecoderBlock2D",) * len(self.blocks),
+            block_out_channels=self.blocks,
+            layers_per_block=self.layers_per_block,
+            latent_channels=self.latent_channels,
+            norm_num_groups=self.norm_groups,
+            sample_size=max(height, width),
+        )
+
     def _as_seen(self, images: torch.Tensor) -> torch.Tensor:
         return repeat(images, "n 1 h w -> n k h w", k=self.channels) if images.shape[1] == 1 else images
 
@@ -130,13 +138,17 @@ class VAE:
         config = self._network.config
         if config.latents_std is None:
             return torch.zeros((), device=device), torch.tensor(1 / config.scaling_factor, device=device)
-        mean, std = (torch.tensor(config[name], device=device)[:, None, None] for name in ("latents_mean", "latents_std"))
+        mean, std = (
+            torch.tensor(config[name], device=device)[:, None, None] for name in ("latents_mean", "latents_std")
+        )
         return mean, std
 
     @torch.no_grad()
     def _standardise(self, data: echosdk.TrainingData, run: echosdk.Run) -> None:
         generator = torch.Generator().manual_seed(run.seed)
-        modes = torch.cat([self._network.encode(images).latent_dist.mode().float() for images in self._some(data.train, generator)])
+        modes = torch.cat(
+            [self._network.encode(images).latent_dist.mode().float() for images in self._some(data.train, generator)]
+        )
         self._network.register_to_config(
             latents_mean=modes.mean((0, 2, 3)).tolist(), latents_std=modes.std((0, 2, 3)).tolist()
         )
@@ -156,7 +168,9 @@ class VAE:
         for _ in range(FRAMES_FOR_STATISTICS // 32):
             chosen = [choose(clips, generator) for _ in range(32)]
             firsts = [int(torch.randint(clip.num_frames, (), generator=generator)) for clip in chosen]
-            images = torch.cat([to_images(clip.read(first, first + 1)) for clip, first in zip(chosen, firsts, strict=True)])
+            images = torch.cat(
+                [to_images(clip.read(first, first + 1)) for clip, first in zip(chosen, firsts, strict=True)]
+            )
             yield self._as_seen(images).to(self._network.device)
 
 

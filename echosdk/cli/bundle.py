@@ -1,0 +1,83 @@
+"""`echosdk bundle`: trained state."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from echosdk.cli import options
+from echosdk.interfaces import KINDS
+
+
+@click.group("bundle")
+def command() -> None:
+    """Show or strip a bundle."""
+
+
+@command.command("show")
+@click.argument("name", metavar="NAME|PATH|URL")
+@options.as_json
+def show(name: str, as_json: bool) -> None:
+    """Show what a bundle was trained as and on, and what is known of each stage."""
+    from echosdk.bundle import Bundle, summary
+    from echosdk.registry import Registry
+
+    about = summary(Bundle.open(name, Registry.discover()))
+    if as_json:
+        click.echo(json.dumps(about, indent=2))
+        return
+    private = "none: this bundle was stripped" if about["stripped"] else f"{_mb(about['private_bytes'])}, never publish"
+    click.echo(f"bundle:  {name}")
+    click.echo(f"size:    {_mb(about['public_bytes'])}; private: {private}")
+    click.echo(f"frames:  {'x'.join(map(str, about['frame_shape']))} at {about['fps']:g} frames/s")
+    for label in about["labels"]:
+        click.echo(f"label:   {options.label(label)}")
+    click.echo(f"data:    {_facts(about['data'])}")
+    if about["sampling"]:
+        click.echo(f"default: {_facts(about['sampling'])}")
+    click.echo()
+    rows = []
+    for kind in KINDS:
+        choice = about["plugin_set"][kind]
+        stage = about["stages"].get(kind)
+        size = _mb(stage["public_bytes"] + stage["private_bytes"]) if stage else "-"
+        figures = _facts(stage["provenance"].get("facts", {})) if stage else "no trained state"
+        rows.append((kind, choice["use"], size, figures))
+    options.table(("kind", "component", "size", "figures"), rows)
+
+
+@command.command("strip")
+@click.argument("name", metavar="NAME|PATH|URL")
+@click.argument("out", type=click.Path(path_type=Path))
+def strip(name: str, out: Path) -> None:
+    """Copy a bundle to OUT without what derives from single patients: references, filter, tau and the noise key.
+
+    This does not clear the weights for publication.
+    """
+    from echosdk import bundle
+    from echosdk.registry import Registry
+
+    bundle.strip(bundle.Bundle.open(name, Registry.discover()), out)
+    click.echo(f"stripped: {out}")
+    click.echo(
+        "This does NOT clear the weights for publication: they were trained on real data and may have memorised some "
+        "of it; that is for people to judge. Nothing is generated from this copy without --no-privacy-filter."
+    )
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"
+
+
+def _facts(facts: dict[str, Any], prefix: str = "") -> str:
+    parts = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            parts.append(_facts(value, f"{prefix}{key}."))
+        else:
+            shown = f"{value:.4g}" if isinstance(value, float) else value[:12] if key == "fingerprint" else value
+            parts.append(f"{prefix}{key} {shown}")
+    return ", ".join(filter(None, parts))

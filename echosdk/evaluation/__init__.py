@@ -1,0 +1,1 @@
+"""Measures of generated videos. Each has a direction, a sample size and an interval."""

@@ -1,0 +1,101 @@
+"""Are stitched videos continuous? Motion at the seams against motion elsewhere, and labels read window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+from scipy import stats
+
+from echosdk.clips.array import ArrayClip
+from echosdk.interfaces import Conditions, DownstreamValidator
+
+Frames = NDArray[np.uint8]
+
+
+@frozen(kw_only=True)
+class SeamRatio:
+    """Mean frame-to-frame difference at seams over that elsewhere: 1 is best. NaN where nothing moves.
+
+    `low` and `high` are the 95 % interval from resampling videos.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    videos: int
+
+    def within(self, tolerance: float) -> bool:
+        """Say whether the ratio is 1 give or take `tolerance`; a video that does not move has none."""
+        return bool(abs(self.ratio - 1) <= tolerance)
+
+
+@frozen(kw_only=True)
+class WindowError:
+    """Label errors (read minus asked for) in one window over all videos; smaller is better."""
+
+    first: int
+    last: int
+    mae: float
+    standard_error: float
+    bias: float
+    videos: int
+
+
+def seam_ratio(videos: Sequence[Frames], seams: Sequence[int], *, resamples: int = 2000, seed: int = 0) -> SeamRatio:
+    """Compare the difference between frames `s - 1` and `s`, for the seams s, with that of all other neighbours.
+
+    Both means are taken over all videos before they are divided, so a still moment of one video weighs little.
+    """
+    differences = np.array([np.abs(np.diff(video.astype(np.float32), axis=0)).mean((1, 2)) for video in videos])
+    at = np.zeros(differences.shape[1], bool)
+    at[[seam - 1 for seam in seams]] = True
+    seam, elsewhere = differences[:, at].mean(1), differences[:, ~at].mean(1)
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(len(videos), size=(resamples, len(videos)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = float(seam.mean() / elsewhere.mean())
+        low, high = np.quantile(seam[rows].mean(1) / elsewhere[rows].mean(1), (0.025, 0.975))
+    return SeamRatio(ratio=ratio, low=float(low), high=float(high), videos=len(videos))
+
+
+def label_by_window(
+    videos: Sequence[Frames],
+    conditions: Sequence[Conditions],
+    label: str,
+    validator: DownstreamValidator,
+    window: int,
+) -> list[WindowError]:
+    """Read a label from each whole window of each video, by itself, and compare it with what was asked for."""
+    length = min(len(video) for video in videos)
+    found = []
+    for first in range(0, length - window + 1, window):
+        errors = np.array(
+            [
+                float(validator.predict(_part(video, asked, first, window))[label]) - float(asked[label])
+                for video, asked in zip(videos, conditions, strict=True)
+            ]
+        )
+        found.append(
+            WindowError(
+                first=first,
+                last=first + window,
+                mae=float(np.abs(errors).mean()),
+                standard_error=float(np.abs(errors).std(ddof=1) / np.sqrt(len(errors))),
+                bias=float(errors.mean()),
+                videos=len(errors),
+            )
+        )
+    return found
+
+
+def later_as_good_as_first(windows: Sequence[WindowError], *, confidence: float = 0.95) -> bool:
+    """Say whether no later window's error exceeds the first one's beyond what chance explains."""
+    first, z = windows[0], stats.norm.ppf(confidence)
+    return all(w.mae - first.mae <= z * np.hypot(w.standard_error, first.standard_error) for w in windows[1:])
+
+
+def _part(video: Frames, labels: Conditions, first: int, window: int) -> ArrayClip:
+    return ArrayClip(id="", group="", labels=labels, frames=video[first : first + window])

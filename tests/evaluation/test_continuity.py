@@ -1,0 +1,74 @@
+"""The continuity check passes what is continuous, and fails what is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from echosdk.clips.array import ArrayClip
+from echosdk.evaluation.continuity import label_by_window, later_as_good_as_first, seam_ratio
+
+SEAMS = [32, 48, 64, 80]
+FRAMES = 96
+
+
+def beating(rng: np.random.Generator, frames: int = FRAMES) -> np.ndarray:
+    """A disc whose radius beats, with a label that is its amplitude."""
+    amplitude, phase = rng.uniform(0.1, 0.5), rng.uniform(0, 2 * np.pi)
+    radius = 10 * (1 + amplitude * np.sin(2 * np.pi * np.arange(frames) / 15 + phase))
+    y, x = np.mgrid[:32, :32] - 16
+    soft = np.clip(radius[:, None, None] - np.hypot(y, x) + 0.5, 0, 1)
+    return (200 * soft + rng.normal(20, 3, soft.shape)).clip(0, 255).astype(np.uint8)
+
+
+def amplitude_of(frames: np.ndarray) -> float:
+    area = (frames > 110).sum((1, 2))
+    return float((area.max() - area.min()) / area.max() * 100)
+
+
+class AreaReader:
+    min_frames, fps = 1, 16.0
+
+    def predict(self, clip: ArrayClip) -> dict[str, float]:
+        return {"swing": amplitude_of(clip.read())}
+
+    def score(self, test: object) -> dict[str, float]:
+        return {}
+
+
+@pytest.fixture
+def videos() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [beating(rng) for _ in range(32)]
+
+
+def test_passes_videos_without_seams(videos):
+    ratio = seam_ratio(videos, SEAMS)
+    assert ratio.within(0.15)
+    assert ratio.low < ratio.ratio < ratio.high
+    assert ratio.videos == 32
+
+
+def test_fails_videos_that_do_not_move(videos):
+    static = [np.repeat(video[:1], FRAMES, axis=0) for video in videos]
+    assert not seam_ratio(static, SEAMS).within(0.15)
+
+
+def test_fails_videos_of_independent_windows():
+    rng = np.random.default_rng(1)
+    joined = [np.concatenate([beating(rng, 32), *(beating(rng, 16) for _ in SEAMS)]) for _ in range(32)]
+    assert not seam_ratio(joined, SEAMS).within(0.15)
+
+
+def test_reads_the_label_of_each_window_by_itself(videos):
+    conditions = [{"swing": amplitude_of(video)} for video in videos]
+    windows = label_by_window(videos, conditions, "swing", AreaReader(), 32)
+    assert [(w.first, w.last) for w in windows] == [(0, 32), (32, 64), (64, 96)]
+    assert all(w.mae < 5 for w in windows)
+    assert later_as_good_as_first(windows)
+
+
+def test_sees_that_motion_dies_in_later_windows(videos):
+    conditions = [{"swing": amplitude_of(video)} for video in videos]
+    dying = [np.concatenate([video[:32], np.repeat(video[32:33], FRAMES - 32, axis=0)]) for video in videos]
+    assert not later_as_good_as_first(label_by_window(dying, conditions, "swing", AreaReader(), 32))
