@@ -1,6 +1,6 @@
 """Draw a contact sheet of a generated dataset: one video a row, from the lowest first label to the highest.
 
-    python benchmarks/contact_sheet.py OUT docs/sheet.png --videos 6 --frames 6
+python benchmarks/contact_sheet.py OUT docs/sheet.png --videos 6 --frames 6
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ import json
 import click
 import numpy as np
 import torch
-from echosdk_phantom import PhantomSource
-from echosdk_reid.filter import standardise
 from scipy.stats import binomtest
 
 import echosdk
@@ -28,6 +26,9 @@ from echosdk.clips.video import resample_indices
 def main(name: str, patients: int, first: int, as_json: bool) -> None:
     """Print recall and specificity (higher is better) for one random frame of each of two videos of a patient."""
     registry = echosdk.Registry.discover()
+    from echosdk_phantom import PhantomSource
+    from echosdk_reid.filter import standardise
+
     bundle = Bundle.open(name, registry)
     parts = {}
     for kind in ("encoder", "privacy_filter"):

@@ -146,7 +146,7 @@ def test_plugins_list_shows_problems_and_other_commands_work(run_echosdk, monkey
     assert any(
         "implements the hook 'echosdk_encoder', which does not exist; did you mean 'echosdk_encoders'?" in p
         for p in problems
-    )  # noqa: E501
+    )
     assert any("offers the component 'vae', which" in p for p in problems)
 
     listing = json.loads(run_echosdk("plugins", "list", "--json").out)

@@ -105,8 +105,7 @@ def command(
         return
     if "warning" in manifest:
         click.echo(manifest["warning"])
-    rejected = manifest["rejected"]
-    said = [f"{r['hits']} of {r['n']} {what}" for what, r in rejected.items()]
+    said = [f"{rate['hits']} of {rate['n']} {what}" for what, rate in manifest["rejected"].items() if rate["n"]]
     click.echo(f"dataset:  {out}  ({manifest['counts']['samples']} videos)")
-    click.echo(f"rejected: {', '.join(said)}")
+    click.echo(f"rejected: {', '.join(said) or 'nothing was asked'}")
     click.echo(f"preview:  {out.rstrip('/')}/preview.html")

@@ -39,6 +39,8 @@ def render_card(manifest: Mapping[str, Any]) -> str:
             *(_rate(what, rejected[what]) for what in ("stills", "videos")),
             "",
         ]
+    else:
+        lines += ["None was used: no sample was compared with any patient.", ""]
     lines += [
         "This is evidence for your assessment of singling out, linkability and inference, not a certificate. "
         "The weights of the models are outside every figure.",

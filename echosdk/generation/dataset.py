@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -125,8 +126,8 @@ def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict
         "plan": plan.public(),
         "counts": counts,
         "rejected": {
-            "stills": rate(counts["rejected_stills"], counts["stills"]),
-            "videos": rate(counts["rejected_videos"], counts["videos"]),
+            what: rate(counts[f"rejected_{what}"], counts[what] if plan.privacy_filter else 0)
+            for what in ("stills", "videos")
         },
         "labels": [
             _label_statistics(label, [row["labels"][label.name] for row in samples]) for label in bundle.manifest.labels
@@ -222,32 +223,34 @@ def open_dataset(out: str, split: str | None = None, shuffle: int = 0) -> webdat
     """
     import webdataset
 
-    from echosdk.clips.images import to_images
-
     manifest = read_manifest(Folder.at(out))
     extension = manifest["plan"]["format"]
     urls = [f"{out.rstrip('/')}/{e['shard']}.tar" for e in manifest["shards"] if split in (None, e["split"])]
     if not urls:
         raise DatasetError(f"{out}: has no samples of the split {split!r}")
 
-    def decode(sample: Mapping[str, bytes]) -> dict[str, Any]:
-        if extension == "npy":
-            frames = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-        else:
-            frames, _ = decode_video(sample[extension])
-        return {"key": sample["__key__"], "video": to_images(frames), **json.loads(sample["json"])}
-
-    def shards(source: Any) -> Iterator[dict[str, Any]]:
-        for url in source:
-            folder, _, name = url["url"].rpartition("/")
-            yield from read_samples(Folder.at(folder).read(name))
-
     pipeline = webdataset.DataPipeline(
-        webdataset.SimpleShardList(urls), webdataset.split_by_node, webdataset.split_by_worker, shards
+        webdataset.SimpleShardList(urls), webdataset.split_by_node, webdataset.split_by_worker, _opened
     )
     if shuffle:
         pipeline = pipeline.compose(webdataset.shuffle(shuffle))
-    return pipeline.compose(webdataset.map(decode))
+    return pipeline.compose(webdataset.map(partial(_decoded, extension)))
+
+
+def _opened(shards: Any) -> Iterator[dict[str, Any]]:
+    for shard in shards:
+        folder, _, name = shard["url"].rpartition("/")
+        yield from read_samples(Folder.at(folder).read(name))
+
+
+def _decoded(extension: str, sample: Mapping[str, bytes]) -> dict[str, Any]:
+    from echosdk.clips.images import to_images
+
+    if extension == "npy":
+        frames = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
+    else:
+        frames, _ = decode_video(sample[extension])
+    return {"key": sample["__key__"], "video": to_images(frames), **json.loads(sample["json"])}
 
 
 def _index(results: Sequence[ShardResult], extension: str) -> bytes:

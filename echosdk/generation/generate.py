@@ -141,7 +141,7 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
     try:
         plan = Plan(
             plugin_set=plugin_set.to_plain(),
-            bundle=name,
+            bundle=_public_name(name, registry),
             bundle_digest=bundle.digest,
             counts=counts,
             num_frames=sampling.get("num_frames", 64) if options.num_frames is None else options.num_frames,
@@ -213,6 +213,11 @@ def run_shards(
 def _pipeline(plan: str, bundle: str) -> Pipeline:
     """Load a worker's pipeline once; the plan as JSON, the bundle's folder."""
     return Pipeline.load(Plan(**json.loads(plan)), Bundle.open(bundle), Registry.discover())
+
+
+def _public_name(bundle: str, registry: Registry) -> str:
+    """Return a bundle's name for the public manifest: without the folders or the host where it lies."""
+    return bundle if bundle in registry.names("bundle") else bundle.rstrip("/").rpartition("/")[2]
 
 
 def _shard_size(total: int) -> int:

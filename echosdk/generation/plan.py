@@ -19,6 +19,10 @@ from echosdk.interfaces import SPLITS
 FORMATS = ("mp4", "avi", "mkv", "npy")
 
 
+def _in_order(counts: Mapping[str, int]) -> dict[str, int]:
+    return {split: counts[split] for split in SPLITS if split in counts} | dict(counts)
+
+
 @frozen(kw_only=True)
 class Plan:
     """What is made, from what, and how. `sample` numbers run through train, val and test.
@@ -30,7 +34,7 @@ class Plan:
     plugin_set: Mapping[str, Any]
     bundle: str
     bundle_digest: str
-    counts: Mapping[str, int] = field()
+    counts: Mapping[str, int] = field(converter=_in_order)
     num_frames: int = field(validator=ge(1))
     fps: float = field(validator=gt(0))
     labels: str = "uniform"

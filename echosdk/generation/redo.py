@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from echosdk.bundle import Bundle
-from echosdk.errors import PlanError
+from echosdk.errors import InputError, PlanError
 from echosdk.generation.dataset import foreign_shards, merge, read_plan, verify
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import run_shards
@@ -32,6 +32,8 @@ class Reproduced:
 def plan_with_bundle(out: Folder, bundle_name: str | None, registry: Registry) -> tuple[Plan, Bundle]:
     """Read a dataset's plan and open the bundle it was made from; another bundle is refused."""
     plan = read_plan(out)
+    if bundle_name is None and plan.bundle not in registry.names("bundle"):
+        raise InputError(f"{out.url}: was made from a bundle called {plan.bundle!r}; say where it lies: --bundle PATH")
     bundle = Bundle.open(bundle_name or plan.bundle, registry)
     private = "" if bundle.stripped else bundle.private_digest
     if bundle.digest != plan.bundle_digest or sealed(plan, noise_key(bundle, plan), private).digest != plan.digest:

@@ -86,7 +86,7 @@ def make_shard(
         if private_audit is not None:
             write_private_audit(private_audit, shard, pipeline, tally, private_rows)
         out.write(f"{shard.name}.tar", data)
-        out.write(f"{shard.name}.json", (json.dumps(attrs.asdict(result), sort_keys=True) + "\n").encode())
+        out.write(f"{shard.name}.json", (json.dumps(attrs.asdict(result)) + "\n").encode())
         return result
 
 

@@ -171,7 +171,7 @@ def _labels(labels: Sequence[Mapping[str, Any]], total: int) -> Html:
         for label in labels
     ]
     outside = [
-        f"{count(missing)} videos lie outside the range of {label['name']} and are in none of its bars. "
+        f"{count(missing)} of {count(total)} outside the range of {label['name']}, in none of its bars. "
         for label in labels
         if "values" not in label and (missing := total - sum(label["histogram"]["counts"]))
     ]

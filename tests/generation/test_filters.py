@@ -1,0 +1,218 @@
+"""Generation and the gate: what is rejected is drawn again, counted, and never told in public."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from attrs import define
+
+from echosdk import PrivacyError, References, Registry, Verdict
+from echosdk.generation.dataset import read_samples
+from echosdk.generation.generate import generate
+
+
+@define(slots=False)
+class Half:
+    """Reject about half of all stills, and some videos: distances are a hash of an item's first value."""
+
+    space = "latent"
+
+    def calibrate(self, train: References, holdout: References, generator: torch.Generator) -> None: ...
+
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        distance = 100 + torch.sin(1000 * stills[:, 0, 0, 0].double())
+        return Verdict(keep=distance >= 100, distance=distance, tau=100.0)
+
+
+class All(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        n = len(stills)
+        return Verdict(keep=torch.zeros(n, dtype=torch.bool), distance=torch.zeros(n), tau=1.0)
+
+
+class NotANumber(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        verdict = super().judge(stills)
+        return attrs.evolve(verdict, distance=verdict.distance * math.nan)
+
+
+class Mutating(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        verdict = super().judge(stills)
+        stills.clamp_(-0.1, 0.1)
+        return verdict
+
+
+class Raising(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        raise KeyError("feature")
+
+
+class Shapeless(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        verdict = super().judge(stills)
+        return attrs.evolve(verdict, keep=verdict.keep.all())
+
+
+@pytest.fixture(scope="module")
+def filtered(options: Any, with_filter: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A dataset of which the filter rejected much, and its private audit."""
+    folder = tmp_path_factory.mktemp("filtered")
+    wanted = attrs.evolve(options, use=("privacy_filter=strange",), max_attempts=300)
+    manifest = generate(
+        str(folder / "out"), options=wanted, registry=with_filter(Half), private_audit=folder / "audit"
+    )
+    audits = [json.loads(path.read_text()) for path in sorted((folder / "audit").glob("*.json"))]
+    return folder, manifest, audits
+
+
+def test_the_rejected_are_counted_and_the_counts_add_up(filtered: Any) -> None:
+    _, manifest, audits = filtered
+    stills, videos = manifest["rejected"]["stills"], manifest["rejected"]["videos"]
+    rejected = [one["what"] for audit in audits for one in audit["rejected"]]
+    assert (rejected.count("still"), rejected.count("video")) == (stills["hits"], videos["hits"])
+    assert stills["hits"] > 2
+    assert stills["n"] == stills["hits"] + videos["n"]
+    assert videos["n"] == 10 + videos["hits"]
+    assert stills["rate"] == stills["hits"] / stills["n"]
+    low, high = stills["interval_95"]
+    assert low < stills["rate"] < high
+    attempts = [sample["attempt"] for audit in audits for sample in audit["samples"]]
+    assert sum(attempts) == len(rejected)
+
+
+def test_a_sample_has_the_same_label_whatever_the_attempts(filtered: Any, whole: Any) -> None:
+    folder, _, audits = filtered
+    assert any(sample["attempt"] > 0 for audit in audits for sample in audit["samples"])
+    labels = [
+        [json.loads(s["json"])["labels"] for shard in sorted(out.glob("*.tar")) for s in read_samples(shard.read_bytes())]
+        for out in (folder / "out", whole.folder)
+    ]
+    assert labels[0] == labels[1]
+
+
+def test_kept_samples_are_far_enough_and_rejected_ones_are_not(filtered: Any) -> None:
+    _, _, audits = filtered
+    for audit in audits:
+        for rejected in audit["rejected"]:
+            assert rejected["distance"] < rejected["tau"]
+        for sample in audit["samples"]:
+            assert sample["distance"] >= audit["tau"]["video"]
+
+
+def numbers_of(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [n for key, inner in value.items() if key not in ("attempt", "sample") for n in numbers_of(inner)]
+    if isinstance(value, list):
+        return [n for inner in value for n in numbers_of(inner)]
+    return [value] if isinstance(value, float) and value not in (100.0, 0.0, 1.0) else []
+
+
+def test_no_tau_no_distance_and_no_attempt_is_told_anywhere_under_the_dataset(filtered: Any) -> None:
+    """The published folder carries a table of the nearest real file names."""
+    folder, _, audits = filtered
+    secrets = [text for n in numbers_of(audits) for text in (repr(n)[:9].encode(), struct.pack("<d", n))]
+    assert len(secrets) > 20
+    held = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    for path in (folder / "out").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            held |= {f"{path.name}/{m.name}": tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+    assert len(held) > 20
+    for name, data in held.items():
+        assert not [secret for secret in secrets if secret in data], name
+        for word in (b'"tau', b'"distance', b'"attempt"', b'"nearest'):
+            assert word not in data, name
+    for path in (folder / "out").rglob("*.json"):
+        assert not {"tau", "distance", "attempt", "attempts", "nearest"} & keys_of(json.loads(path.read_text()))
+
+
+def keys_of(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return {*value} | {key for inner in value.values() for key in keys_of(inner)}
+    return {key for inner in value for key in keys_of(inner)} if isinstance(value, list) else set()
+
+
+def test_the_private_audit_can_be_read_by_its_owner_alone(filtered: Any) -> None:
+    folder, _, _ = filtered
+    audit = folder / "audit"
+    assert audit.stat().st_mode & 0o777 == 0o700
+    files = list(audit.iterdir())
+    assert any(path.suffix == ".npy" for path in files)
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_a_file_that_was_there_becomes_private_too(whole: Any, registry: Registry, tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    audit.mkdir()
+    (audit / "test-000000.json").write_text("")
+    (audit / "test-000000.json").chmod(0o644)
+    generate(str(tmp_path / "out"), options=whole.options, shards="3:4", registry=registry, private_audit=audit)
+    assert (audit / "test-000000.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize("inside", ["out", "out/audit", "out/../out/x"])
+def test_a_private_audit_inside_the_dataset_is_refused(
+    scheme: str, inside: str, as_arguments: Any, run_echosdk: Any, tmp_path: Path
+) -> None:
+    out = f"{scheme}{tmp_path}/out"
+    outcome = run_echosdk(*as_arguments(out, "--private-audit", str(tmp_path / inside)))
+    assert outcome.status == 2
+    assert f"lies inside {out}, which is to be shared; choose another place" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_filter_that_rejects_everything_ends_with_an_error_that_gives_the_rates(
+    with_filter: Any, as_arguments: Any, run_echosdk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Registry, "discover", classmethod(lambda cls: with_filter(All)))
+    out = tmp_path / "out"
+    outcome = run_echosdk(*as_arguments(out, "--use", "privacy_filter=strange", "--max-attempts", "3"))
+    assert outcome.status == 2
+    assert outcome.err.splitlines()[-1].startswith(
+        "echosdk: the privacy filter rejected sample 0 3 times; so far it rejected 7 of 9 stills and 0 of 0 videos."
+    )
+    assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (NotANumber, "a distance or tau is not a number"),
+        (Mutating, "judge() changed the stills that it was shown"),
+        (Raising, "the filter failed: KeyError: 'feature'"),
+        (Shapeless, "but keep has shape ()"),
+    ],
+)
+def test_a_filter_that_breaks_its_contract_writes_nothing(
+    broken: Any, says: str, with_filter: Any, options: Any, tmp_path: Path
+) -> None:
+    wanted = attrs.evolve(options, use=("privacy_filter=strange",))
+    with pytest.raises(PrivacyError) as error:
+        generate(str(tmp_path / "out"), options=wanted, registry=with_filter(broken))
+    assert str(error.value).startswith("strange of strangers (module 0): ")
+    assert says in str(error.value)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_without_a_filter_everything_that_comes_out_says_so_first(
+    options: Any, as_arguments: Any, run_echosdk: Any, tmp_path: Path
+) -> None:
+    outcome = run_echosdk(*as_arguments(tmp_path / "out", "--no-privacy-filter"))
+    warning = "WARNING: generated without a privacy filter"
+    assert outcome.status == 0
+    assert outcome.out.startswith(warning)
+    manifest = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert next(iter(manifest)) == "warning"
+    assert manifest["warning"].startswith(warning)
+    assert manifest["plan"]["privacy_filter"] is False
+    assert (tmp_path / "out" / "README.md").read_text().startswith(f"**{warning}")
+    assert warning in (tmp_path / "out" / "preview.html").read_text()

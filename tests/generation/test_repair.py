@@ -1,0 +1,125 @@
+"""Verify finds what is wrong with a dataset; repair mends it to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echosdk import DatasetError, Registry
+from echosdk.generation.dataset import verify
+from echosdk.generation.files import Folder
+from echosdk.generation.redo import repair
+
+
+@pytest.fixture
+def copy(whole: Any, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole.folder, tmp_path / "copy"))
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def drop_line(path: Path) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], *lines[4:]]))
+
+
+def edit_label(path: Path) -> None:
+    path.write_text(path.read_text().replace(",16.0,", ",16.0,1", 1))
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1024])
+
+
+def another_count(path: Path) -> None:
+    about = json.loads(path.read_text())
+    about["counts"]["rejected_stills"] += 1
+    path.write_text(json.dumps(about))
+
+
+def add(path: Path) -> None:
+    shutil.copy(path.with_name("test-000000.tar"), path)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "flipped byte": ("train-000001.tar", flip, "its bytes are not those that were written"),
+    "cut short": ("train-000000.tar", shorten, "its bytes are not those that were written"),
+    "missing shard": ("val-000000.tar", Path.unlink, "missing"),
+    "missing description": ("val-000000.json", Path.unlink, "missing"),
+    "changed description": ("val-000000.json", another_count, "does not say what the manifest says"),
+    "unreadable description": ("val-000000.json", lambda p: p.write_text("{"), "does not say what the manifest says"),
+    "extra shard": ("train-000002.tar", add, "is not part of this dataset"),
+    "missing index line": ("index.csv", drop_line, "lists 9 samples, not 10"),
+    "changed label": ("index.csv", edit_label, "its bytes are not those that were written; run: echosdk merge"),
+    "missing index": ("index.csv", Path.unlink, "missing; run: echosdk merge"),
+    "missing card": ("README.md", Path.unlink, "missing; run: echosdk merge"),
+    "changed preview": ("preview.html", flip, "its bytes are not those that were written; run: echosdk merge"),
+}
+
+
+def test_a_whole_dataset_has_no_problem(whole: Any, run_echosdk: Any) -> None:
+    assert verify(Folder.at(str(whole.folder))) == []
+    outcome = run_echosdk("verify", str(whole.folder))
+    assert (outcome.status, outcome.out) == (0, f"{whole.folder}: 4 shards, 10 samples: all as written\n")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_verify_finds_it_and_nothing_else(damage: str, copy: Path) -> None:
+    name, do, says = DAMAGES[damage]
+    do(copy / name)
+    assert [(problem.name, problem.message) for problem in verify(Folder.at(str(copy)))] == [(name, says)]
+
+
+def test_the_command_names_what_is_wrong_with_status_one(copy: Path, run_echosdk: Any) -> None:
+    flip(copy / "train-000001.tar")
+    outcome = run_echosdk("verify", str(copy))
+    assert outcome.status == 1
+    assert outcome.out == f"{copy}/train-000001.tar: its bytes are not those that were written\n"
+
+
+def test_repair_mends_everything_to_the_same_bytes(whole: Any, copy: Path, digests: Any, registry: Registry) -> None:
+    for damage in ("flipped byte", "missing shard", "extra shard", "missing index line", "missing card", "changed preview"):
+        name, do, _ = DAMAGES[damage]
+        do(copy / name)
+    another_count(copy / "test-000000.json")
+    lines: list[str] = []
+    redone = repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, workers=1, report=lines.append)
+    assert redone == ["train-000001", "val-000000", "test-000000"]
+    assert "train-000002.tar: is not part of this dataset; removed" in lines
+    assert digests(copy) == digests(whole.folder)
+    assert verify(Folder.at(str(copy))) == []
+
+
+def test_repair_of_a_whole_dataset_makes_nothing(whole: Any, copy: Path, digests: Any, registry: Registry) -> None:
+    assert repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, report=lambda line: None) == []
+    assert digests(copy) == digests(whole.folder)
+
+
+def test_a_damaged_manifest_is_an_error_that_says_what_to_do(copy: Path) -> None:
+    (copy / "dataset.json").write_text("{")
+    with pytest.raises(DatasetError) as error:
+        verify(Folder.at(str(copy)))
+    assert f"remove it and run: echosdk merge {copy}" in str(error.value)
+
+
+def test_a_bundle_that_was_moved_can_be_named_and_two_workers_use_it(
+    whole: Any, copy: Path, digests: Any, tiny_bundle: Path, registry: Registry
+) -> None:
+    moved = Path(str(whole.options.bundle) + "-moved")
+    Path(str(whole.options.bundle)).rename(moved)
+    try:
+        for shard in copy.glob("*.tar"):
+            shard.unlink()
+        repair(Folder.at(str(copy)), bundle=str(moved), registry=registry, workers=2, report=lambda line: None)
+    finally:
+        moved.rename(str(whole.options.bundle))
+    assert digests(copy) == digests(whole.folder)

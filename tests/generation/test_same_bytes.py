@@ -1,0 +1,276 @@
+"""The same plan gives the same bytes: whoever makes it, in how many pieces, and however often it is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import fsspec
+import pytest
+
+from echosdk import DatasetError, InputError, OutOfMemory, PlanError, Registry
+from echosdk.generation import files
+from echosdk.generation.executors import Local
+from echosdk.generation.files import Folder
+from echosdk.generation.generate import generate
+from echosdk.generation.redo import merge_again, reproduce
+
+CLI = [sys.executable, "-c", "from echosdk.cli import main; main()"]
+Digests = Callable[[Path], dict[str, str]]
+
+
+def quiet(line: str) -> None: ...
+
+
+def test_one_worker_and_three_write_the_same_files(
+    whole: Any, digests: Digests, registry: Registry, tmp_path: Path
+) -> None:
+    """Two are at work in `test_a_bundle_that_was_moved_can_be_named_and_two_workers_use_it`."""
+    lines: list[str] = []
+
+    def report(line: str) -> None:  # cannot be sent to another process, and need not be
+        lines.append(line)
+
+    generate(
+        str(tmp_path / "out"),
+        options=whole.options,
+        workers=3,
+        registry=registry,
+        private_audit=tmp_path / "audit",
+        report=report,
+    )
+    assert digests(tmp_path / "out") == digests(whole.folder)
+    assert digests(tmp_path / "audit") == digests(whole.audit)
+    assert sorted(line.partition(":")[0] for line in lines) == ["test-000000", "train-000000", "train-000001", "val-000000"]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_run_killed_again_and_again_ends_in_the_same_files(
+    whole: Any, digests: Digests, as_arguments: Any, registry: Registry, tmp_path: Path
+) -> None:
+    """By SIGKILL, after a random number of videos and a random part of the next: the command, then forks of this process."""
+    chance = random.Random(20240607)
+    out = tmp_path / "out"
+    with subprocess.Popen([*CLI, *as_arguments(out)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stderr
+        while (line := run.stderr.readline()) and " videos" not in line:
+            pass
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    deaths = [run.returncode]
+    for _ in range(5):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                generate(
+                    str(out), options=whole.options, registry=registry, report=lambda line, to=writing: os.write(to, b".")
+                )
+            finally:
+                os._exit(0)
+        os.close(writing)
+        os.read(reading, chance.randint(1, 2))
+        time.sleep(chance.random() * 0.3)
+        os.kill(child, signal.SIGKILL)
+        deaths.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os.close(reading)
+    assert deaths.count(-signal.SIGKILL) >= 3
+    generate(str(out), options=whole.options, registry=registry)
+    assert digests(out) == digests(whole.folder)
+
+
+def test_a_run_that_dies_at_any_write_ends_in_the_same_files(
+    whole: Any, digests: Digests, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = tmp_path / "out", os.replace
+    deaths = 0
+
+    class Died(BaseException): ...
+
+    def dies_at_second(source: Any, target: Any) -> None:
+        if Path(source).parent == out:
+            dies_at_second.calls += 1  # type: ignore[attr-defined]
+            if dies_at_second.calls == 2:  # type: ignore[attr-defined]
+                raise Died
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", dies_at_second)
+    for _ in range(20):
+        dies_at_second.calls = 0  # type: ignore[attr-defined]
+        try:
+            generate(str(out), options=whole.options, registry=registry)
+        except Died:
+            deaths += 1
+            if deaths == 12:
+                monkeypatch.undo()
+            continue
+        break
+    assert deaths > 4
+    assert digests(out) == digests(whole.folder)
+
+
+def test_pieces_and_merge_equal_a_whole_run(whole: Any, digests: Digests, registry: Registry, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert generate(out, options=whole.options, shards="2:4", registry=registry) is None
+    with pytest.raises(DatasetError) as error:
+        merge_again(Folder.at(out), bundle=str(whole.options.bundle), registry=registry)
+    assert str(error.value) == f"{out}: 2 of 4 shards are missing, train-000000 first; run generate again"
+    assert generate(out, options=whole.options, shards="0:1", registry=registry) is None
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert generate(out, options=whole.options, shards="1:2", registry=registry) is not None
+    assert digests(tmp_path / "out") == digests(whole.folder)
+    (tmp_path / "out" / "dataset.json").unlink()
+    merge_again(Folder.at(out), bundle=str(whole.options.bundle), registry=registry)
+    assert digests(tmp_path / "out") == digests(whole.folder)
+
+
+def test_a_dataset_in_memory_has_the_same_bytes(whole: Any, digests: Digests, registry: Registry) -> None:
+    out = "memory://echosdk-tests/generated"
+    generate(out, options=whole.options, registry=registry)
+    folder = Folder.at(out)
+    try:
+        assert folder.names() == sorted(digests(whole.folder))
+        for name in folder.names():
+            assert folder.read(name) == (whole.folder / name).read_bytes()
+    finally:
+        fsspec.filesystem("memory").rm("/echosdk-tests", recursive=True)
+
+
+def test_a_dataset_in_memory_cannot_be_made_by_several_processes(whole: Any, registry: Registry) -> None:
+    with pytest.raises(InputError, match="use one worker"):
+        generate("memory://echosdk-tests/two", options=whole.options, registry=registry, workers=2)
+
+
+def test_a_rerun_makes_nothing_again(whole: Any, digests: Digests, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    import echosdk.generation.generate as module
+
+    monkeypatch.setattr(module.Pipeline, "load", lambda *arguments: pytest.fail("a pipeline was loaded"))
+    before = digests(whole.folder)
+    lines: list[str] = []
+    assert generate(str(whole.folder), options=whole.options, registry=registry, report=lines.append) == whole.manifest
+    assert lines == ["4 of 4 shards are there already"]
+    assert digests(whole.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"num_frames": 13}, "num_frames"),
+        ({"set_": ("privacy_filter.percentile=6",)}, "plugin_set"),
+        ({"micro_batch": 2}, "micro_batch"),
+        ({"splits": {"train": 7, "val": 2}}, "counts"),
+        ({"privacy_filter": False}, "privacy_filter"),
+    ],
+)
+def test_another_plan_in_the_same_place_is_refused(
+    changed: dict[str, Any], says: str, whole: Any, digests: Digests, registry: Registry
+) -> None:
+    """The published code's stricter second run leaves samples in place that it rejects."""
+    before = digests(whole.folder)
+    with pytest.raises(PlanError) as error:
+        generate(str(whole.folder), options=attrs.evolve(whole.options, **changed), registry=registry)
+    assert str(error.value) == (
+        f"{whole.folder}: holds a dataset of another plan (it differs in {says}); "
+        "choose another --out, or remove what is there"
+    )
+    assert digests(whole.folder) == before
+
+
+def test_the_command_refuses_another_plan_with_status_two(whole: Any, as_arguments: Any, run_echosdk: Any) -> None:
+    outcome = run_echosdk(*as_arguments(whole.folder, "--seed", "3"))
+    assert outcome.status == 2
+    assert outcome.err == (
+        f"echosdk: {whole.folder}: holds a dataset of another plan (it differs in seed); "
+        "choose another --out, or remove what is there\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "train-000009.tar"])
+def test_a_place_that_holds_something_else_is_refused_and_left_as_it_is(
+    name: str, whole: Any, registry: Registry, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(PlanError) as error:
+        generate(str(tmp_path), options=whole.options, registry=registry)
+    assert str(error.value) == f"{tmp_path}: holds {name}, which is none of this plan's; choose another --out"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error_in_one_line(whole: Any, as_arguments: Any, run_echosdk: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    outcome = run_echosdk(*as_arguments(tmp_path / "file"))
+    assert outcome.status == 2
+    assert outcome.err.splitlines()[-1].startswith(f"echosdk: {tmp_path}/file: cannot be written to: ")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_another_seed_gives_other_videos_and_labels(whole: Any, registry: Registry, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    generate(str(out), options=attrs.evolve(whole.options, seed=1), shards="3:4", registry=registry)
+    from echosdk.generation.dataset import read_samples
+
+    (one,) = read_samples((out / "test-000000.tar").read_bytes())
+    (other,) = read_samples((whole.folder / "test-000000.tar").read_bytes())
+    assert one["mp4"] != other["mp4"]
+    assert one["json"] != other["json"]
+
+
+def test_reproducing_a_dataset_gives_the_same_bytes_and_says_so(whole: Any, run_echosdk: Any) -> None:
+    outcome = run_echosdk("reproduce", str(whole.folder), "--shards", "1:3", "--bundle", str(whole.options.bundle))
+    assert outcome.status == 0
+    assert outcome.out.splitlines() == [
+        f"{whole.folder}/train-000001.tar: same bytes",
+        f"{whole.folder}/val-000000.tar: same bytes",
+    ]
+
+
+def test_reproducing_sees_bytes_that_were_changed_on_disk(whole: Any, registry: Registry, tmp_path: Path) -> None:
+    import shutil
+
+    out = Path(shutil.copytree(whole.folder, tmp_path / "out"))
+    data = bytearray((out / "test-000000.tar").read_bytes())
+    data[700] ^= 1
+    (out / "test-000000.tar").write_bytes(data)
+    (result,) = reproduce(
+        Folder.at(str(out)), shards="3:4", bundle=str(whole.options.bundle), registry=registry, report=quiet
+    )
+    assert not result.same
+
+
+def test_a_dataset_names_its_bundle_without_its_folder_and_asks_where_it_lies(
+    whole: Any, registry: Registry
+) -> None:
+    folder = str(Path(str(whole.options.bundle)).parent).encode()
+    assert not any(folder in path.read_bytes() for path in whole.folder.iterdir())
+    with pytest.raises(InputError, match="say where it lies: --bundle PATH"):
+        reproduce(Folder.at(str(whole.folder)), registry=registry, report=quiet)
+
+
+def test_reproducing_with_another_bundle_is_refused(whole: Any, tiny_bundle: Path, registry: Registry) -> None:
+    (tiny_bundle / "private" / "noise.key").write_text("00" * 32)
+    with pytest.raises(PlanError, match="was not made from the bundle"):
+        reproduce(Folder.at(str(whole.folder)), bundle=str(tiny_bundle), registry=registry, report=quiet)
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_an_error() -> None:
+    with pytest.raises(OutOfMemory, match="a worker process was killed") as error:
+        list(Local(2).run(os._exit, [1, 2]))  # type: ignore[arg-type]
+    assert "fewer --workers" in str(error.value)
+
+
+def test_a_shard_that_another_process_is_making_is_left_to_it(whole: Any, registry: Registry, tmp_path: Path) -> None:
+    out, lines = Folder.at(str(tmp_path)), []
+    with out.lock("test-000000") as mine:
+        assert mine
+        assert generate(str(tmp_path), options=whole.options, shards="3:4", registry=registry, report=lines.append) is None
+    assert lines == ["a shard is being made by another process; it is left to that"]
+    assert os.listdir(tmp_path) == []

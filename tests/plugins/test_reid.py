@@ -1,0 +1,159 @@
+"""The privacy filter: distances, tau, and the faults of the published code that it must not repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import echosdk_reid.filter as module
+import numpy as np
+import pytest
+import torch
+from echosdk_reid import PearsonReID
+from echosdk_reid.network import ReIdentification
+
+import echosdk
+from echosdk import References
+
+SHAPE = (4, 8, 8)
+
+
+def features_are_the_items(percentile: float = 5.0) -> PearsonReID:
+    """A filter whose network gives an item's first 16 values as its features, and nothing is scaled."""
+    made = PearsonReID(features=16, percentile=percentile)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    made._network = SimpleNamespace(embed=lambda items: items.flatten(1)[:, :16], parameters=lambda: iter([parameter]))
+    return made
+
+
+def with_network(architecture: Any = "small") -> PearsonReID:
+    made = PearsonReID(architecture=architecture, layers=(1, 1), features=16)
+    torch.manual_seed(0)
+    made._network = ReIdentification(made.architecture, made.layers, 4, 16).eval()
+    made._low, made._high = -4.0, 4.0
+    return made
+
+
+def items(number: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(number, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def references(tensor: torch.Tensor) -> References:
+    return References(items=tensor, groups=[str(i) for i in range(len(tensor))])
+
+
+def numpys(ours: torch.Tensor, train: torch.Tensor) -> np.ndarray[Any, Any]:
+    """Nearest distances as numpy has them, on the whole correlation matrix."""
+    one, other = (x.flatten(1)[:, :16].double().numpy() for x in (ours, train))
+    return 1 - np.corrcoef(np.concatenate([one, other]))[: len(one), len(one) :].max(1)
+
+
+def test_distances_are_one_minus_numpys_correlation() -> None:
+    train, holdout, stills = items(50), items(20, 1), items(30, 2)
+    judge = features_are_the_items()
+    judge.calibrate(references(train), references(holdout), torch.Generator())
+    np.testing.assert_allclose(judge.judge(stills).distance, numpys(stills, train), atol=1e-6)
+
+
+@pytest.mark.parametrize("percentile", [5.0, 40.0])
+def test_tau_is_the_percentile_of_each_held_out_items_nearest_training_reference(percentile: float) -> None:
+    """The published code takes it the other way round, train to held-out, which are of different sizes."""
+    train, holdout = items(200), items(20, 1)
+    judge = features_are_the_items(percentile)
+    judge.calibrate(references(train), references(holdout), torch.Generator())
+    tau = judge.judge(items(1)).tau
+    assert tau == pytest.approx(np.quantile(numpys(holdout, train), percentile / 100), abs=1e-6)
+    assert tau != pytest.approx(np.quantile(numpys(train, holdout), percentile / 100), abs=1e-3)
+
+
+def test_the_false_rejection_of_innocents_is_what_was_asked_for() -> None:
+    judge = features_are_the_items(10.0)
+    judge.calibrate(references(items(300)), references(items(500, 1)), torch.Generator())
+    rejected = 1 - judge.judge(items(2000, 2)).keep.double().mean()
+    assert 0.06 < rejected < 0.14
+
+
+@pytest.mark.parametrize("architecture", ["small", "resnet50"])
+def test_a_verdict_does_not_depend_on_the_other_items(architecture: str) -> None:
+    """The published code scales synthetic latents over the whole set."""
+    judge = with_network(architecture)
+    judge.calibrate(references(items(12)), references(items(6, 1)), torch.Generator())
+    stills = items(4, 2)
+    extreme = torch.cat([stills, 100 * items(4, 3)])
+    alone = [judge.judge(still[None]) for still in stills]
+    together = judge.judge(extreme)
+    torch.testing.assert_close(together.distance[:4], torch.cat([v.distance for v in alone]), atol=1e-5, rtol=1e-3)
+    assert together.keep[:4].tolist() == [bool(v.keep) for v in alone]
+
+
+def test_copies_of_training_references_are_rejected() -> None:
+    judge = with_network()
+    train = items(12)
+    judge.calibrate(references(train), references(items(6, 1)), torch.Generator())
+    verdict = judge.judge(train)
+    assert not verdict.keep.any()
+    assert verdict.distance.abs().max() < 1e-9
+
+
+def test_judging_keeps_its_hands_off_the_stills() -> None:
+    judge = with_network()
+    judge.calibrate(references(items(4)), references(items(4, 1)), torch.Generator())
+    stills = items(3, 2)
+    judge.judge(stills)
+    assert torch.equal(stills, items(3, 2))
+
+
+def test_no_stills_get_an_empty_verdict() -> None:
+    judge = with_network()
+    judge.calibrate(references(items(4)), references(items(4, 1)), torch.Generator())
+    assert judge.judge(items(0)).keep.shape == (0,)
+
+
+def test_it_refuses_to_judge_before_it_is_calibrated_and_to_calibrate_on_nothing() -> None:
+    with pytest.raises(echosdk.PrivacyError, match="before it was calibrated"):
+        with_network().judge(items(1))
+    with pytest.raises(echosdk.PrivacyError, match="the bundle has none"):
+        with_network().calibrate(references(items(3)), references(items(0)), torch.Generator())
+
+
+def test_pairs_are_of_one_patient_or_of_two_never_two_clips_of_one_patient_as_strangers(
+    training_of: Any, data_of: Any
+) -> None:
+    def clip(patient: int) -> Any:
+        return np.full((3, 4, 8, 8), patient, np.float32)
+
+    clips = [(f"patient{i}", clip(i)) for i in range(3) for _ in range(4)]
+    judge = PearsonReID(architecture="small", layers=(1,), features=16)
+    given = training_of(module, judge, data_of(*clips))
+    pairs = [given["example"](torch.Generator().manual_seed(seed)) for seed in range(400)]
+    for pair in pairs:
+        assert bool(pair["same"]) == torch.equal(pair["first"], pair["second"])
+    assert 0.4 < np.mean([float(pair["same"]) for pair in pairs]) < 0.6
+
+
+def test_latents_are_scaled_by_the_extremes_of_the_training_split(training_of: Any, data_of: Any) -> None:
+    frames = np.linspace(-3, 5, 2 * 4 * 8 * 8, dtype=np.float32).reshape(2, 4, 8, 8)
+    judge = PearsonReID(architecture="small", layers=(1,), features=16)
+    training_of(module, judge, data_of(("a", frames), ("b", frames)))
+    scaled = judge._scaled(torch.from_numpy(frames))
+    assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
+
+
+def test_its_weights_and_normalisation_are_private(tmp_path: Path) -> None:
+    public, private = tmp_path / "public", tmp_path / "private"
+    public.mkdir()
+    private.mkdir()
+    with_network().save(public, private)
+    assert not list(public.iterdir())
+    assert {path.name for path in private.iterdir()} == {"network.safetensors", "normalisation.json"}
+    with pytest.raises(echosdk.PrivacyError, match="stripped"):
+        PearsonReID(architecture="small", layers=(1, 1), features=16).load(public, None)
+
+
+def test_a_loaded_filter_judges_as_the_saved_one(tmp_path: Path) -> None:
+    saved, loaded = with_network(), PearsonReID(architecture="small", layers=(1, 1), features=16)
+    saved.save(tmp_path, tmp_path)
+    loaded.load(tmp_path, tmp_path)
+    torch.testing.assert_close(loaded.embed(items(3)), saved.embed(items(3)), atol=2e-3, rtol=0)
+    assert (loaded._low, loaded._high) == (saved._low, saved._high)

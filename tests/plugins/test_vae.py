@@ -1,0 +1,102 @@
+"""The encoder: images to latents and back, and its loss."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import echosdk_vae.vae as module
+import numpy as np
+import pytest
+import torch
+from echosdk_vae import VAE
+
+import echosdk
+from echosdk import Registry, Run
+from echosdk.bundle import Bundle
+
+
+def tiny(**parameters: Any) -> VAE:
+    return VAE(
+        **{"blocks": (8, 8, 8), "layers_per_block": 1, "norm_groups": 4, "channels": 1, "lpips": "off"} | parameters
+    )
+
+
+def pixels(frames: int, side: int = 32, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (frames, side, side), np.uint8)
+
+
+def random_weights(**parameters: Any) -> VAE:
+    vae = tiny(**parameters)
+    vae._image = (1, 32, 32)
+    torch.manual_seed(0)
+    vae._network = vae._make_network().eval()
+    return vae
+
+
+def test_one_image_and_eight_are_encoded_and_decoded_alike() -> None:
+    vae = random_weights()
+    images = torch.rand(8, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = vae.encode(images)
+    assert latents.shape[1:] == vae.latent_shape == (4, 8, 8)
+    one_by_one = torch.cat([vae.encode(image[None]) for image in images])
+    torch.testing.assert_close(latents, one_by_one, atol=1e-5, rtol=1e-5)
+    decoded = torch.cat([vae.decode(latent[None]) for latent in latents])
+    torch.testing.assert_close(vae.decode(latents), decoded, atol=1e-5, rtol=1e-5)
+    assert decoded.shape == images.shape
+
+
+def test_a_network_of_three_channels_takes_and_gives_grey_images() -> None:
+    vae = random_weights(channels=3)
+    images = torch.rand(2, 1, 32, 32) * 2 - 1
+    assert vae.decode(vae.encode(images)).shape == images.shape
+
+
+def test_published_weights_are_scaled_by_their_scaling_factor() -> None:
+    vae = random_weights()
+    images = torch.rand(2, 1, 32, 32) * 2 - 1
+    with torch.no_grad():
+        mode = vae._network.encode(images).latent_dist.mode()
+    torch.testing.assert_close(vae.encode(images), 0.18215 * mode)
+
+
+def test_trained_latents_have_unit_scale_in_every_channel(trained_tiny: Bundle, registry: Registry) -> None:
+    encoder = trained_tiny.plugin_set.build(registry, "encoder")
+    trained_tiny.load("encoder", encoder, "vae")
+    train, _, _ = trained_tiny.references()
+    assert train.items.mean((0, 2, 3)).abs().max() < 0.1
+    assert (train.items.std((0, 2, 3)) - 1).abs().max() < 0.1
+    assert train.items.shape[1:] == encoder.latent_shape
+
+
+def test_sides_that_do_not_halve_are_refused(data_of: Any, tmp_path: Path) -> None:
+    with pytest.raises(echosdk.TrainingError) as error:
+        tiny().fit(data_of(("a", pixels(2, side=30))), Run(folder=tmp_path))
+    assert str(error.value) == "frames of 30x30: both sides must be multiples of 4"
+
+
+def test_the_loss_is_squared_error_and_a_little_kl(training_of: Any, data_of: Any) -> None:
+    given = training_of(module, tiny(kl_weight=0.5), data_of(("a", pixels(3)), ("b", pixels(3, seed=1))))
+    generator = torch.Generator().manual_seed(0)
+    image, decoded = torch.rand(2, 1, 8, 8, generator=generator), torch.rand(2, 1, 8, 8, generator=generator)
+    mean, logvar = torch.randn(2, 4, 2, 2, generator=generator), torch.randn(2, 4, 2, 2, generator=generator)
+    loss = given["loss"](lambda image, noise: (decoded, mean, logvar), {"image": image, "noise": None})
+    posterior = torch.distributions.Normal(mean, (logvar / 2).exp())
+    kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum((1, 2, 3)).mean()
+    torch.testing.assert_close(loss, (decoded - image).square().mean() + 0.5 * kl)
+
+
+def test_missing_lpips_weights_are_an_error_that_says_how_to_get_or_do_without_them(
+    data_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    torch.hub.set_dir(os.path.join(tmp_path, "torch", "hub"))
+    try:
+        with pytest.raises(echosdk.TrainingError) as error:
+            tiny(lpips="alex").fit(data_of(("a", pixels(2))), Run(folder=tmp_path))
+    finally:
+        torch.hub._hub_dir = None
+    assert "echosdk weights import lpips-alex" in str(error.value)
+    assert "--set encoder.lpips=off" in str(error.value)

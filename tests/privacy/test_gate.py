@@ -1,0 +1,191 @@
+"""The gate fails closed: whatever a filter does wrong, nothing passes, and the message names filter and plugin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from attrs import define, field
+
+from echosdk import PrivacyError, References, Registry, Verdict
+from echosdk.bundle import Bundle
+from echosdk.privacy.gate import Gate
+
+NAME = "mean of strangers (echosdk-strangers 1.0)"
+SHAPE = (1, 4, 4)
+
+
+@define(slots=False)
+class MeanFilter:
+    """Distance: how far an item's mean is from that of the nearest reference."""
+
+    space: str = "latent"
+    shown: list[torch.Tensor] = field(factory=list)
+    groups: tuple[str, ...] = ()
+    _train: Any = field(init=False, default=None)
+    _tau: float = field(init=False, default=math.nan)
+
+    def calibrate(self, train: References, holdout: References, generator: torch.Generator) -> None:
+        self._train, self.groups = train.items.mean((1, 2, 3)), holdout.groups
+        self._tau = 0.5
+
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        self.shown.append(stills)
+        distance = (stills.mean((1, 2, 3))[:, None] - self._train).abs().amin(1)
+        return Verdict(keep=distance >= self._tau, distance=distance, tau=self._tau)
+
+
+class Doubling:
+    """An encoder whose images are twice the latents."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return 2 * latents
+
+
+def level(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None, None, None].expand(-1, *SHAPE).clone()
+
+
+def gate_of(privacy_filter: Any, encoder: Any = None) -> Gate:
+    return Gate(NAME, privacy_filter, encoder)
+
+
+def calibrated(privacy_filter: Any = None, encoder: Any = None) -> Gate:
+    gate = gate_of(privacy_filter or MeanFilter(), encoder)
+    holdout = References(items=level(5, 6, 7, 1, 2, 3), groups=["a", "a", "a", "b", "b", "b"])
+    gate.calibrate(References(items=level(0, 10), groups=["x", "y"]), holdout, torch.tensor([0, 0, 0, 1, 1, 1]), b"key")
+    return gate
+
+
+def breaking(**broken: Any) -> Callable[[torch.Tensor], Any]:
+    def judge(stills: torch.Tensor) -> Any:
+        n = len(stills)
+        good = {"keep": torch.ones(n, dtype=torch.bool), "distance": torch.ones(n), "tau": 0.5}
+        return Verdict(**{**good, **{key: value(n) for key, value in broken.items()}})
+
+    return judge
+
+
+def mutate(stills: torch.Tensor) -> Any:
+    verdict = breaking()(stills)
+    stills.mul_(0)
+    return verdict
+
+
+def explode(stills: torch.Tensor) -> Any:
+    raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize(
+    ("judge", "says"),
+    [
+        (explode, "the filter failed: ZeroDivisionError: division by zero"),
+        (mutate, "judge() changed the stills that it was shown"),
+        (lambda stills: None, "judge() returned NoneType, not echosdk.Verdict"),
+        (breaking(keep=lambda n: torch.ones(n + 1, dtype=torch.bool)), "but keep has shape (4,)"),
+        (breaking(distance=lambda n: torch.ones(n, 1)), "but distance has shape (3, 1)"),
+        (breaking(keep=torch.ones), "keep is torch.float32, not bool"),
+        (breaking(keep=lambda n: [True] * n), "keep is list, not torch.Tensor"),
+        (breaking(distance=lambda n: torch.full((n,), math.nan)), "a distance or tau is not a number"),
+        (breaking(distance=lambda n: torch.full((n,), math.inf)), "a distance or tau is not a number"),
+        (breaking(tau=lambda n: math.nan), "a distance or tau is not a number"),
+        (breaking(tau=lambda n: None), "tau is NoneType, not float"),
+    ],
+)
+def test_a_filter_that_breaks_its_contract_closes_the_gate(judge: Any, says: str) -> None:
+    gate = calibrated()
+    gate._filter.judge = judge
+    for ask in (lambda: gate.judge_stills(level(1, 2, 3)), lambda: gate.judge_videos(level(1, 2, 3)[:, None])):
+        with pytest.raises(PrivacyError) as error:
+            ask()
+        assert str(error.value).startswith(f"{NAME}: ")
+        assert says in str(error.value)
+
+
+def test_a_filter_that_fails_to_calibrate_closes_the_gate() -> None:
+    class Failing(MeanFilter):
+        def calibrate(self, train: References, holdout: References, generator: torch.Generator) -> None:
+            raise RuntimeError("no GPU")
+
+    with pytest.raises(PrivacyError, match="RuntimeError: no GPU") as error:
+        calibrated(Failing())
+    assert str(error.value).startswith(NAME)
+
+
+def test_it_judges_no_video_before_it_is_calibrated() -> None:
+    with pytest.raises(PrivacyError, match="before it was calibrated"):
+        gate_of(MeanFilter()).judge_videos(level(1)[:, None])
+
+
+def test_a_copy_in_any_one_frame_rejects_a_video() -> None:
+    """The published code looks at nothing after animation, and at frame 0 only."""
+    gate = calibrated()
+    innocent = level(5, 5, 5, 5)
+    for frame in range(4):
+        copied = innocent.clone()
+        copied[frame] = 10
+        assert gate.judge_videos(torch.stack([innocent, copied])).keep.tolist() == [True, False]
+
+
+def test_a_videos_tau_is_the_percentile_of_held_out_videos_smallest_distances() -> None:
+    gate = calibrated()
+    # The held-out videos come as near as |7 - 10| = 3 and |1 - 0| = 1; 5 % of the way from 1 to 3.
+    assert gate.thresholds == {"still": 0.5, "video": pytest.approx(1.1)}
+    assert gate.judge_videos(level(1.2, 8.95)[:, None]).keep.tolist() == [True, False]
+
+
+def test_it_is_calibrated_on_one_frame_of_each_held_out_patient() -> None:
+    privacy_filter = MeanFilter()
+    calibrated(privacy_filter)
+    assert privacy_filter.groups == ("a", "b")
+
+
+def test_a_filter_that_wants_images_is_shown_images() -> None:
+    privacy_filter = MeanFilter(space="image")
+    gate = calibrated(privacy_filter, Doubling())
+    gate.judge_stills(level(1, 2))
+    assert torch.equal(privacy_filter.shown[-1], level(2, 4))
+
+
+def test_a_verdict_on_a_video_does_not_depend_on_the_others() -> None:
+    gate = calibrated()
+    videos = torch.randn(5, 3, *SHAPE, generator=torch.Generator().manual_seed(0)) + 4
+    together = gate.judge_videos(videos)
+    alone = [gate.judge_videos(video[None]) for video in videos]
+    assert torch.equal(together.distance, torch.cat([v.distance for v in alone]))
+    assert torch.equal(together.keep, torch.cat([v.keep for v in alone]))
+
+
+def test_the_trained_filter_rejects_every_copy_of_a_reference_still_or_animated(
+    trained_tiny: Bundle, registry: Registry
+) -> None:
+    privacy_filter = trained_tiny.plugin_set.build(registry, "privacy_filter")
+    trained_tiny.load("privacy_filter", privacy_filter, "pearson-reid")
+    train, holdout, video = trained_tiny.references()
+    gate = gate_of(privacy_filter)
+    gate.calibrate(train, holdout, video, trained_tiny.noise_key)
+    assert not gate.judge_stills(train.items).keep.any()
+    animated = holdout.items[:3].repeat(len(train.items) // 4, 1, 1, 1, 1)
+    animated[:, 1] = train.items[::4]
+    assert not gate.judge_videos(animated).keep.any()
+
+
+def test_references_keep_several_frames_of_every_training_video(trained_tiny: Bundle) -> None:
+    """The published code compares with frame 0 only, though the image model learns from all frames."""
+    train, holdout, video = trained_tiny.references()
+    counts = {group: train.groups.count(group) for group in train.groups}
+    assert set(counts.values()) == {4}
+    assert not set(train.groups) & set(holdout.groups)
+    assert video.bincount().tolist() == [20] * len(set(holdout.groups))
+
+
+def test_references_name_nobody(trained_tiny: Bundle) -> None:
+    data = Path(trained_tiny.folder / "private" / "references.safetensors").read_bytes()
+    assert b"phantom" not in data
+    train, holdout, _ = trained_tiny.references()
+    numbers = sorted({int(group) for group in (*train.groups, *holdout.groups)})
+    assert numbers == list(range(len(numbers)))

@@ -1,0 +1,204 @@
+"""The training loop: resumed, it does what it would have done; it stops on NaN; the average is what stays."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from echosdk import Run, TrainingError
+from echosdk.seeding import generator
+from echosdk.training import Recipe, loop, train
+
+RECIPE = Recipe(steps=9, batch_size=3, learning_rate=0.05, warmup_steps=2, decay="cosine", checkpoint_every=4)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+
+
+def example(generator: torch.Generator) -> Mapping[str, Any]:
+    x = torch.randn(3, generator=generator)
+    return {"x": x, "y": x.sum()}
+
+
+def loss(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+    return (network(batch["x"])[:, 0] - batch["y"]).square().mean()
+
+
+def run_of(folder: Path) -> Run:
+    return Run(folder=folder, seed=5)
+
+
+def trained(folder: Path, recipe: Recipe = RECIPE) -> dict[str, torch.Tensor]:
+    made = network()
+    train(made, loss, example, recipe, run_of(folder))
+    return made.state_dict()
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def with_average(decay: float) -> Recipe:
+    return Recipe(
+        steps=9, batch_size=3, learning_rate=0.05, warmup_steps=2, decay="cosine", checkpoint_every=4, ema_decay=decay
+    )
+
+
+def interrupted(folder: Path, recipe: Recipe, step: int, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until Ctrl-C at a step: in the loss, after the optimiser's step, or while a checkpoint is written."""
+    calls = 0
+
+    def stops(original: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == step + 1:
+                raise KeyboardInterrupt
+            return original(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if where == "checkpoint":
+            patch.setattr(loop, "_save", stops(loop._save))
+        if where == "average":
+            from diffusers.training_utils import EMAModel
+
+            patch.setattr(EMAModel, "step", stops(EMAModel.step))
+        own_loss = stops(loss) if where == "loss" else loss
+        train(network(), own_loss, example, recipe, run_of(folder))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("where", "step"), [("loss", 0), ("loss", 4), ("loss", 7), ("checkpoint", 0), ("checkpoint", 1)]
+)
+def test_a_run_interrupted_anywhere_ends_in_the_weights_of_one_that_was_not(
+    where: str, step: int, decay: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = with_average(decay)
+    interrupted(tmp_path / "stopped", recipe, step, where, monkeypatch)
+    assert same(trained(tmp_path / "stopped", recipe), trained(tmp_path / "whole", recipe))
+
+
+def test_a_run_interrupted_between_two_halves_of_a_step_goes_back_to_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(tmp_path / "stopped", with_average(0.9), 6, "average", monkeypatch)
+    assert torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)["step"] == 4
+    assert same(trained(tmp_path / "stopped", with_average(0.9)), trained(tmp_path / "whole", with_average(0.9)))
+
+
+def test_a_run_interrupted_twice_says_where_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(tmp_path / "stopped", RECIPE, 2, "loss", monkeypatch)
+    interrupted(tmp_path / "stopped", RECIPE, 3, "loss", monkeypatch)
+    lines: list[str] = []
+    made = network()
+    train(made, loss, example, RECIPE, Run(folder=tmp_path / "stopped", seed=5, report=lines.append))
+    assert lines[0] == "resumed at step 5 of 9"
+    assert same(made.state_dict(), trained(tmp_path / "whole"))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    recipe = Recipe(steps=4, batch_size=3, checkpoint_every=4)
+    first = trained(tmp_path, recipe)
+
+    def no_step(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        raise AssertionError("a step was made")
+
+    again = network()
+    train(again, no_step, example, recipe, run_of(tmp_path))
+    assert same(again.state_dict(), first)
+
+
+def test_another_seed_is_another_training(tmp_path: Path) -> None:
+    other = network()
+    train(other, loss, example, RECIPE, Run(folder=tmp_path / "other", seed=6))
+    assert not same(other.state_dict(), trained(tmp_path / "one"))
+
+
+@pytest.mark.parametrize("checkpoint_every", [2, 100])
+def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoint(
+    tmp_path: Path, checkpoint_every: int
+) -> None:
+    def breaks(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        breaks.step += 1  # type: ignore[attr-defined]
+        return loss(network, batch) * (float("nan") if breaks.step == 6 else 1.0)  # type: ignore[attr-defined]
+
+    breaks.step = 0  # type: ignore[attr-defined]
+    recipe = Recipe(steps=9, batch_size=3, checkpoint_every=checkpoint_every)
+    with pytest.raises(TrainingError) as error:
+        train(network(), breaks, example, recipe, run_of(tmp_path / "filter"))
+    checkpoint = tmp_path / "filter" / "checkpoint.pt"
+    good = str(checkpoint) if checkpoint_every == 2 else "none yet"
+    assert str(error.value) == (
+        f"filter: the loss is nan at step 5; the last good checkpoint is {good}. "
+        "Lower recipe.learning_rate or use float32"
+    )
+    if checkpoint_every == 2:
+        state = torch.load(checkpoint, weights_only=True)
+        assert state["step"] == 4
+        assert all(torch.isfinite(tensor).all() for tensor in state["network"].values())
+
+
+def test_the_moving_average_is_what_ends_in_the_network(tmp_path: Path) -> None:
+    recipe = Recipe(steps=5, batch_size=3, learning_rate=0.05, optimizer="sgd", max_grad_norm=0.0, ema_decay=0.3)
+    plain = nn.Linear(3, 1)
+    averaged = copy.deepcopy(plain)
+    shadow = copy.deepcopy(plain).weight.detach()
+    optimizer = torch.optim.SGD(plain.parameters(), 0.05, momentum=0.9)
+    for step in range(5):
+        drawn = [example(generator(5, step, place)) for place in range(3)]
+        batch = {key: torch.stack([one[key] for one in drawn]) for key in ("x", "y")}
+        optimizer.zero_grad()
+        loss(plain, batch).backward()
+        optimizer.step()
+        decay = 0.0 if step == 0 else min(0.3, (1 + step) / (10 + step))  # it warms up as (1 + n) / (10 + n)
+        shadow = decay * shadow + (1 - decay) * plain.weight.detach()
+    train(averaged, loss, example, recipe, run_of(tmp_path))
+    torch.testing.assert_close(averaged.weight.detach(), shadow, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(averaged.weight, plain.weight, atol=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    rates = [loop._factor(step, Recipe(steps=10, warmup_steps=4, decay="cosine")) for step in range(11)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[10] == pytest.approx(0.0)
+
+
+def test_the_network_is_left_ready_for_use(tmp_path: Path) -> None:
+    made = network()
+    train(made, loss, example, RECIPE, run_of(tmp_path))
+    assert not made.training
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", -1e-4),
+        ("optimizer", "lion"),
+        ("weight_decay", -1.0),
+        ("warmup_steps", -1),
+        ("decay", "linear"),
+        ("max_grad_norm", -1.0),
+        ("ema_decay", 1.0),
+        ("checkpoint_every", 0),
+    ],
+)
+def test_a_recipe_refuses_values_that_cannot_be(field: str, value: Any) -> None:
+    with pytest.raises(ValueError) as error:
+        Recipe(**{field: value})
+    assert field in str(error.value)
+    assert str(value) in str(error.value)

@@ -1,0 +1,183 @@
+"""The stages in order: what is done stays done, what cannot be learnt from is refused, and nothing private leaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from attrs import define, field
+
+from echosdk import Clip, DataError, Label, Registry
+from echosdk.bundle import Bundle
+from echosdk.plugin_set import PluginSet, open_source, resolve
+from echosdk.training.stages import Training, check_source, train_bundle
+
+SOURCE = "phantom?patients=16&frames=16&size=32"
+
+
+@define
+class Held:
+    """A data source of clips in memory."""
+
+    made: list[Clip]
+    labels: tuple[Label, ...] = field(default=(Label(name="EF", unit="%", low=0, high=100),))
+
+    def clips(self, split: str) -> Iterator[Clip]:
+        return (clip for clip in self.made if clip.split == split)
+
+    def fingerprint(self) -> str:
+        return "held"
+
+
+def clip(i: int, split: Any, group: str = "", **labels: float) -> Clip:
+    frames = np.full((4, 32, 32), 10 * i, np.uint8)
+    return Clip(
+        id=f"c{i}", group=group or f"g{i}", split=split, fps=16, labels=labels or {"EF": 50.0 + i}, load=lambda: frames
+    )
+
+
+def training(registry: Registry, folder: Path, set_: tuple[str, ...] = (), **more: Any) -> Training:
+    plugin_set = resolve(registry, PluginSet.find("default-tiny", registry), set_=set_)
+    values = {"source": open_source(registry, SOURCE), "source_name": SOURCE} | more
+    return Training(plugin_set=plugin_set, registry=registry, out=folder / "bundle", work=folder / "work", **values)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ([clip(0, "train"), clip(1, "train")], "the split 'val' has no clips; training needs train and val"),
+        ([clip(0, "val"), clip(1, "test")], "the split 'train' has no clips; training needs train and val"),
+        (
+            [clip(0, "train", "p7"), clip(1, "train"), clip(2, "val", "p7")],
+            "c2: patient 'p7' is in two splits, train and val",
+        ),
+        (
+            [clip(0, "train"), clip(1, "val", "p7"), clip(2, "test", "p7")],
+            "c2: patient 'p7' is in two splits, val and test",
+        ),
+        (
+            [clip(0, "train", EF=55.6), clip(1, "train", EF=55.6), clip(2, "val", EF=55.6)],
+            "label 'EF' is 55.6 in every clip; nothing can be learnt from it",
+        ),
+        ([clip(0, "train"), clip(1, "val", ESV=3.0)], "c1: has no label 'EF', which its source declares"),
+    ],
+)
+def test_data_that_cannot_be_used_is_refused_before_any_training(
+    made: list[Clip], says: str, registry: Registry, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as error:
+        check_source(Held(made))
+    assert str(error.value) == says
+    with pytest.raises(DataError):
+        train_bundle(training(registry, tmp_path, source=Held(made), source_name="held"))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_usable_data_is_not_refused() -> None:
+    check_source(Held([clip(0, "train"), clip(1, "train"), clip(2, "val")]))
+
+
+@pytest.fixture(scope="module")
+def encoder_only(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stages")
+    train_bundle(training(registry, folder, stages=("encoder",)))
+    return folder
+
+
+def test_stages_that_are_done_are_not_done_again(encoder_only: Path, registry: Registry) -> None:
+    before = Bundle.open(str(encoder_only / "bundle"))
+    lines: list[str] = []
+    train_bundle(training(registry, encoder_only, stages=("encoder", "downstream_validator"), report=lines.append))
+    train_bundle(training(registry, encoder_only, stages=("encoder", "downstream_validator"), report=lines.append))
+    after = Bundle.open(str(encoder_only / "bundle"))
+    assert [line for line in lines if "training '" in line] == ["downstream_validator: training 'ef-regressor'"]
+    assert set(after.manifest.stages) == {"encoder", "downstream_validator"}
+    assert after.manifest.stages["encoder"] == before.manifest.stages["encoder"]
+    assert after.noise_key == before.noise_key
+
+
+def test_the_same_seed_gives_the_same_weights(encoder_only: Path, registry: Registry, tmp_path: Path) -> None:
+    """From the networks' first weights on, whatever was drawn before."""
+    import torch
+
+    torch.manual_seed(987)
+    again = train_bundle(training(registry, tmp_path, stages=("encoder",)))
+    first = Bundle.open(str(encoder_only / "bundle"))
+    assert again.manifest.stages["encoder"].public == first.manifest.stages["encoder"].public
+    assert again.noise_key != first.noise_key
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bundle(
+    encoder_only: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echosdk.training import loop
+
+    batches = 0
+    draw = loop._batch
+
+    def stops(*arguments: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        if batches == 4:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "_batch", stops)
+        train_bundle(training(registry, tmp_path, stages=("encoder",)))
+    assert not Bundle.open(str(tmp_path / "bundle")).manifest.stages
+    lines: list[str] = []
+    resumed = train_bundle(training(registry, tmp_path, stages=("encoder",), report=lines.append))
+    assert "encoder: resumed at step 3 of 4" in lines
+    first = Bundle.open(str(encoder_only / "bundle"))
+    assert resumed.manifest.stages["encoder"].public == first.manifest.stages["encoder"].public
+
+
+def test_a_bundle_says_how_it_came_to_be(trained_tiny: Bundle) -> None:
+    manifest = json.loads((trained_tiny.folder / "bundle.json").read_text())
+    assert manifest["versions"].keys() >= {"torch", "diffusers", "numpy", "av"}
+    assert manifest["data"]["source"].startswith("phantom")
+    assert (manifest["data"]["train_patients"], manifest["data"]["val_patients"]) == (12, 2)
+    assert len(manifest["data"]["fingerprint"]) == 64
+    encoder = manifest["stages"]["encoder"]
+    assert set(manifest["stages"]) == {
+        "encoder", "image_prior", "privacy_filter", "video_animator", "downstream_validator",
+    }  # fmt: skip
+    for kind, stage in manifest["stages"].items():
+        facts = stage["provenance"]["facts"]
+        assert facts["steps"] == 4
+        assert facts["train_loss"] > 0
+        assert stage["provenance"]["choice"]["seed"] == 0
+        assert stage["encoder"] == (None if kind == "encoder" else encoder["public"])
+
+
+def test_a_bundle_does_not_say_where_the_data_lay(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path may hold a name; whoever is given the bundle has no use for it."""
+    monkeypatch.chdir(tmp_path)
+    source = Held([clip(i, "train") for i in range(4)] + [clip(i, "val") for i in range(4, 6)])
+    name = "echonet-dynamic:/data/hospital-of-x/echo?grey=true"
+    wanted = training(registry, tmp_path, source=source, source_name=name, stages=("encoder",))
+    train_bundle(attrs.evolve(wanted, out=Path("bundle"), work=Path("work")))
+    for path in (tmp_path / "bundle").rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert b"hospital-of-x" not in data, path
+            assert str(tmp_path).encode() not in data, path
+
+
+def test_what_learns_from_single_records_is_private(trained_tiny: Bundle) -> None:
+    public = {
+        path.relative_to(trained_tiny.folder).parts[0] for path in trained_tiny.folder.rglob("*") if path.is_file()
+    }
+    assert public == {
+        "bundle.json", "private", "encoder", "image_prior", "video_animator", "downstream_validator",
+    }  # fmt: skip
+    for name in ("noise.key", "references.safetensors"):
+        assert (trained_tiny.folder / "private" / name).stat().st_mode & 0o077 == 0

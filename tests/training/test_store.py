@@ -1,0 +1,107 @@
+"""The cache of clips: what is read is what was written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import echosdk.clips.store as module
+from echosdk import Clip, DataError
+from echosdk.clips.store import open_store, pixel_clips, store_fingerprint, write_store
+
+
+def arrays(dtype: str = "uint8", shape: tuple[int, ...] = (6, 5), seed: int = 0) -> list[Any]:
+    random = np.random.default_rng(seed)
+    return [(random.random((length, *shape)) * 200).astype(dtype) for length in (4, 1, 9, 3, 7)]
+
+
+def clip(i: int, frames: Any, fps: float = 10.0, **more: Any) -> Clip:
+    return Clip(id=f"c{i}", group=f"g{i}", split="train", fps=fps, labels={"EF": 50.5 + i}, load=lambda: frames, **more)
+
+
+def items(held: list[Any]) -> Callable[[], Iterator[Any]]:
+    return lambda: ((clip(i, frames), frames) for i, frames in enumerate(held))
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("uint8", (6, 5)), ("uint8", (6, 5, 3)), ("float16", (4, 3, 3))])
+def test_any_part_of_any_clip_is_what_was_written(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLIPS_A_SHARD", 2)  # so that the clips lie in several shards
+    held = arrays(dtype, shape)
+    store = write_store(tmp_path / "s", "one", items(held))
+    assert len(list((tmp_path / "s").glob("*.tar"))) == 3
+    assert store.shape == shape
+    for stored, frames in zip(store, held, strict=True):
+        assert stored.num_frames == len(frames)
+        for start, stop in [(0, None), (0, 1), (1, 3), (2, 100), (-2, None), (5, 5)]:
+            part = stored.read(start, stop)
+            np.testing.assert_array_equal(part, frames[start:stop])
+            assert part.dtype == (np.float32 if dtype == "float16" else np.uint8)
+    about = [(c.id, c.group, c.labels) for c in open_store(tmp_path / "s")]
+    assert about == [(f"c{i}", f"g{i}", {"EF": 50.5 + i}) for i in range(5)]
+
+
+def test_what_is_read_may_be_changed_and_the_store_does_not_notice(tmp_path: Path) -> None:
+    held = arrays()
+    store = write_store(tmp_path / "s", "one", items(held))
+    store[0].read()[:] = 0
+    np.testing.assert_array_equal(store[0].read(), held[0])
+
+
+def test_a_store_is_written_again_when_its_fingerprint_changes_and_only_then(tmp_path: Path) -> None:
+    def never() -> Iterator[Any]:
+        raise AssertionError("the store was written again")
+
+    write_store(tmp_path / "s", "one", items(arrays()))
+    np.testing.assert_array_equal(write_store(tmp_path / "s", "one", never)[2].read(), arrays()[2])
+    other = arrays(seed=1)
+    np.testing.assert_array_equal(write_store(tmp_path / "s", "two", items(other))[2].read(), other[2])
+    write_store(tmp_path / "s", "two", never)
+    assert os.listdir(tmp_path) == ["s"]
+
+
+def test_a_store_whose_writing_broke_off_is_written_again(tmp_path: Path) -> None:
+    def breaks() -> Iterator[Any]:
+        yield from list(items(arrays())())[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(tmp_path / "s", "one", breaks)
+    assert not (tmp_path / "s").exists()
+    assert len(write_store(tmp_path / "s", "one", items(arrays()))) == 5
+    assert os.listdir(tmp_path) == ["s"]
+
+
+def test_fingerprints_differ_with_whatever_decides_the_content() -> None:
+    parts = [("pixels", "a", 16.0), ("pixels", "b", 16.0), ("pixels", "a", 32.0), ("latents", "a", 16.0)]
+    assert len({store_fingerprint(*p) for p in parts}) == 4
+    assert store_fingerprint({"a": 1, "b": 2}) == store_fingerprint({"b": 2, "a": 1})
+
+
+def test_clips_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        write_store(tmp_path / "s", "one", items([*arrays(), np.zeros((2, 7, 5), np.uint8)]))
+    assert str(error.value) == "c5: frames are (7, 5), those of the clips before are (6, 5)"
+
+
+def test_clips_are_resampled_and_keep_their_duration() -> None:
+    frames = np.arange(20, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2)
+    ((_, half),) = pixel_clips([clip(0, frames, fps=20.0)], 10.0)
+    np.testing.assert_array_equal(half[:, 0, 0], np.arange(0, 20, 2))
+
+
+def test_sixteen_bits_want_a_window_and_other_frames_are_refused() -> None:
+    deep = np.full((2, 4, 4), 300, np.uint16)
+    ((_, shown),) = pixel_clips([clip(0, deep, window=(200, 400))], 10.0)
+    assert shown.dtype == np.uint8
+    assert set(shown.flatten()) <= {127, 128}
+    with pytest.raises(DataError, match="c0: 16-bit frames need a declared window"):
+        list(pixel_clips([clip(0, deep)], 10.0))
+    with pytest.raises(DataError, match="c0: wants uint8 frames"):
+        list(pixel_clips([clip(0, deep.astype(float))], 10.0))
