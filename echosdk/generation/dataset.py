@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -134,7 +135,7 @@ def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict
         ],
         "trained_on": {k: v for k, v in bundle.manifest.data.items() if k != "fingerprint"},
         "shards": [_entry(result) for result in results],
-        "versions": {"echosdk": _own_version(), **library_versions(), "python": platform.python_version()},
+        "versions": {"echosdk": version("echosdk"), **library_versions(), "python": platform.python_version()},
         "hardware": {"machine": platform.machine(), "device": plan.device},
     }
 
@@ -281,9 +282,3 @@ def _label_statistics(label: Label | Category, values: Sequence[Any]) -> dict[st
         "mean": float(numbers.mean()),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
-
-
-def _own_version() -> str:
-    import echosdk
-
-    return echosdk.__version__

@@ -1,8 +1,23 @@
 """Training: the one loop, and the stages in order."""
 
+from echosdk.training.diffusion import SAMPLERS, Sampler, make_scheduler, pad, padded_side
 from echosdk.training.draw import choose, frames_of
 from echosdk.training.loop import Example, Loss, Trained, train
 from echosdk.training.recipe import Recipe
 from echosdk.training.weights import weights_path
 
-__all__ = ["Example", "Loss", "Recipe", "Trained", "choose", "frames_of", "train", "weights_path"]
+__all__ = [
+    "SAMPLERS",
+    "Example",
+    "Loss",
+    "Recipe",
+    "Sampler",
+    "Trained",
+    "choose",
+    "frames_of",
+    "make_scheduler",
+    "pad",
+    "padded_side",
+    "train",
+    "weights_path",
+]

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from attrs import define, field
 from attrs.validators import ge, in_
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from diffusers import UNet2DModel
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, choose, train
-
-MULTIPLE = 8
-SAMPLERS = ("ddpm", "dpmsolver++")
+from echosdk.training import SAMPLERS, Recipe, Sampler, choose, make_scheduler, pad, padded_side, train
 
 
 @define
@@ -29,7 +25,7 @@ class LIDM:
     layers_per_block: int = field(default=2, validator=ge(1))
     attention_head_dim: int = field(default=8, validator=ge(1))
     norm_groups: int = field(default=32, validator=ge(1))
-    sampler: Literal["ddpm", "dpmsolver++"] = field(default="ddpm", validator=in_(SAMPLERS))
+    sampler: Sampler = field(default="ddpm", validator=in_(SAMPLERS))
     num_inference_steps: int = field(default=64, validator=ge(1))
     recipe: Recipe = Recipe(steps=100_000, batch_size=256, learning_rate=3e-4, warmup_steps=500, ema_decay=0.9999)
     _network: Any = field(init=False, default=None, repr=False)
@@ -43,7 +39,7 @@ class LIDM:
         self, generators: Sequence[torch.Generator], conditions: Sequence[echosdk.Conditions]
     ) -> torch.Tensor:
         channels, height, width = self._latent
-        shape = (1, channels, _padded(height), _padded(width))
+        shape = (1, channels, padded_side(height), padded_side(width))
         scheduler = make_scheduler(self.sampler)
         scheduler.set_timesteps(self.num_inference_steps)
         device, dtype = self._network.device, self._network.dtype
@@ -89,7 +85,7 @@ class LIDM:
     def _make_network(self) -> UNet2DModel:
         channels, height, width = self._latent
         return UNet2DModel(
-            sample_size=(_padded(height), _padded(width)),
+            sample_size=(padded_side(height), padded_side(width)),
             in_channels=channels,
             out_channels=channels,
             block_out_channels=self.blocks,
@@ -101,31 +97,3 @@ class LIDM:
             downsample_type="resnet",
             upsample_type="resnet",
         )
-
-
-def make_scheduler(sampler: str) -> Any:
-    """Return the paper's DDPM, or a multistep solver of the same process."""
-    ddpm = DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="linear",
-        beta_start=1e-4,
-        beta_end=0.02,
-        prediction_type="v_prediction",
-        variance_type="fixed_small",
-        clip_sample=True,
-        clip_sample_range=4.0,
-        timestep_spacing="leading",
-    )
-    if sampler == "ddpm":
-        return ddpm
-    return DPMSolverMultistepScheduler.from_config(ddpm.config, timestep_spacing="trailing")
-
-
-def pad(latents: torch.Tensor) -> torch.Tensor:
-    """Replicate the last row and column until both sides are multiples of 8."""
-    height, width = latents.shape[-2:]
-    return functional.pad(latents, (0, _padded(width) - width, 0, _padded(height) - height), mode="replicate")
-
-
-def _padded(side: int) -> int:
-    return math.ceil(side / MULTIPLE) * MULTIPLE

@@ -6,25 +6,20 @@ The still is repeated over time and concatenated on channels; the labels are a o
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import torch
 from attrs import define, field
 from attrs.validators import ge, in_, le
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNetSpatioTemporalConditionModel
+from diffusers import UNetSpatioTemporalConditionModel
 from einops import repeat
-from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, choose, frames_of, train
+from echosdk.training import SAMPLERS, Recipe, Sampler, choose, frames_of, make_scheduler, pad, padded_side, train
 from echosdk_lvdm.conditions import Scaling, context, scalings_of
-
-MULTIPLE = 8
-SAMPLERS = ("ddpm", "dpmsolver++")
 
 
 @define
@@ -37,7 +32,7 @@ class LVDM:
     layers_per_block: int = field(default=2, validator=ge(1))
     condition_dropout: float = field(default=0.1, validator=[ge(0), le(1)])
     noise_offset: float = field(default=0.1, validator=ge(0))
-    sampler: Literal["ddpm", "dpmsolver++"] = field(default="ddpm", validator=in_(SAMPLERS))
+    sampler: Sampler = field(default="ddpm", validator=in_(SAMPLERS))
     num_inference_steps: int = field(default=64, validator=ge(1))
     guidance_scale: float = field(default=1.0, validator=ge(0))
     recipe: Recipe = Recipe(
@@ -129,7 +124,7 @@ class LVDM:
     def _make_network(self) -> UNetSpatioTemporalConditionModel:
         channels, height, width = self._latent
         return UNetSpatioTemporalConditionModel(
-            sample_size=(_padded(height), _padded(width)),
+            sample_size=(padded_side(height), padded_side(width)),
             in_channels=2 * channels,
             out_channels=channels,
             block_out_channels=self.blocks,
@@ -161,36 +156,6 @@ class SchedulerDenoising:
         stepped = self._scheduler.step(prediction, timestep, self.latents, generator=self._generators)
         self.latents = stepped.prev_sample
         return self.latents
-
-
-def make_scheduler(sampler: str) -> Any:
-    """Return the paper's DDPM, or a multistep solver of the same process."""
-    ddpm = DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="linear",
-        beta_start=1e-4,
-        beta_end=0.02,
-        prediction_type="v_prediction",
-        variance_type="fixed_small",
-        clip_sample=True,
-        clip_sample_range=4.0,
-        timestep_spacing="leading",
-    )
-    if sampler == "ddpm":
-        return ddpm
-    return DPMSolverMultistepScheduler.from_config(ddpm.config, timestep_spacing="trailing")
-
-
-def pad(latents: torch.Tensor) -> torch.Tensor:
-    """Replicate the last row and column of `... c h w` until both sides are multiples of 8."""
-    height, width = latents.shape[-2:]
-    flat = latents.reshape(-1, *latents.shape[-3:])
-    padded = functional.pad(flat, (0, _padded(width) - width, 0, _padded(height) - height), mode="replicate")
-    return padded.reshape(*latents.shape[:-2], *padded.shape[-2:])
-
-
-def _padded(side: int) -> int:
-    return math.ceil(side / MULTIPLE) * MULTIPLE
 
 
 def _forward(
