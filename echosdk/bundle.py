@@ -9,6 +9,7 @@ private/        needed to judge, never to be published: references, noise key, K
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -310,6 +311,7 @@ def _local(location: str) -> Path:
     if "file" in filesystem.protocol:
         return Path(path)
     target = Path(tempfile.mkdtemp(prefix="echosdk-bundle-"))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)  # it holds the private part too
     try:
         filesystem.get(path.rstrip("/") + "/", f"{target}/", recursive=True)
     except FileNotFoundError as error:

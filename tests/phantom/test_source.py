@@ -3,9 +3,10 @@
 import echosdk_phantom
 import numpy as np
 import pytest
-from echosdk_phantom import PhantomSource, simulator
+from echosdk_phantom import LABELS, Patient, PhantomSource, simulate, simulator
 
 import echosdk
+from echosdk.clips import Traced
 
 
 def ids(source, split):
@@ -99,3 +100,30 @@ def test_the_hook_says_that_it_is_a_simulation():
     assert "simulated" in component.summary
     assert "stands for no patient" in component.summary
     assert "SIMULATION" in echosdk_phantom.__doc__
+
+
+def test_a_clip_is_traced_as_it_was_rendered():
+    """Lines and volumes are the simulation's own, in the two frames nearest to the heart's fullest and emptiest."""
+    source = PhantomSource(patients=8, videos=2, size=64, mirror=True)
+    assert isinstance(source, Traced)
+    clip = list(source.clips("train"))[3]
+    number = int(clip.group.removeprefix("phantom-"))
+    truth = simulate(Patient.draw(0, number), 1, size=64, mirror=True)
+    assert np.array_equal(truth.frames, clip.frames)
+    tracing = source.tracings(clip.id)
+    assert tracing.frames == (truth.ed_frame, truth.es_frame)
+    assert tracing.volumes == (truth.volumes[truth.ed_frame], truth.volumes[truth.es_frame])
+    for frame, lines in zip(tracing.frames, tracing.lines, strict=True):
+        mask = truth.masks(frames=[frame])[0] == LABELS.index("LV cavity")
+        middle = ((lines[1:, :2] + lines[1:, 2:]) / 2).round().astype(int)
+        assert mask[middle[:, 1], middle[:, 0]].mean() > 0.9
+    measured = 100 * (1 - tracing.volumes[1] / tracing.volumes[0])
+    assert measured == pytest.approx(clip.labels["simulated_EF"], abs=3)
+
+
+def test_what_holds_no_whole_beat_or_is_of_another_source_has_no_tracing():
+    assert PhantomSource(patients=8, frames=2).tracings("phantom-000000-0") is None
+    source = PhantomSource(patients=8, first=4)
+    assert source.tracings("phantom-000004-0") is not None
+    for other in ("phantom-000003-0", "phantom-000012-0", "phantom-000004-1", "someone", "phantom-4-0"):
+        assert source.tracings(other) is None, other
