@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?= python3 python3.13 python3.12 python3.11
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --no-input -c constraints.txt $(if $(CI),--quiet)
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --no-input --quiet -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 BUNDLE_DATA := phantom?patients=600&videos=2&frames=40&fps=16

@@ -54,7 +54,7 @@ class Stage:
 
 @frozen(kw_only=True)
 class Manifest:
-    """What `bundle.json` holds. `frame_shape` is `H W` or `H W 3`."""
+    """What `bundle.json` holds. `frame_shape` is `H W` or `H W 3`; `references` is the digest of the private references."""
 
     plugin_set: Mapping[str, Any]
     labels: tuple[Label | Category, ...]
@@ -63,6 +63,7 @@ class Manifest:
     data: Mapping[str, Any]
     sampling: Mapping[str, Any] = field(factory=dict)
     stages: Mapping[str, Stage] = field(factory=dict)
+    references: str = ""
     versions: Mapping[str, str] = field(factory=dict)
     schema: int = SCHEMA_VERSION
 
@@ -131,6 +132,8 @@ class Bundle:
         from safetensors.torch import load_file
 
         path = self._private(REFERENCES)
+        if file_digest(path) != self.manifest.references:
+            raise BundleError(f"{path}: damaged: it is not what was written with this bundle; fetch the bundle again")
         try:
             tensors = load_file(path)
         except SafetensorError as error:
@@ -178,12 +181,12 @@ def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
     """Make an empty bundle with a fresh noise key, or return the one that is there with its trained stages."""
     if (folder / MANIFEST).is_file():
         there = Bundle.open(str(folder))
-        same = attrs.asdict(evolve(there.manifest, plugin_set={}, stages={}, versions={}, sampling={}))
-        wanted = attrs.asdict(evolve(manifest, plugin_set={}, stages={}, versions={}, sampling={}))
+        same = attrs.asdict(evolve(there.manifest, plugin_set={}, stages={}, versions={}, sampling={}, references=""))
+        wanted = attrs.asdict(evolve(manifest, plugin_set={}, stages={}, versions={}, sampling={}, references=""))
         if same != wanted:
             different = [key for key in wanted if wanted[key] != same[key]]
             raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
-        return Bundle(folder, evolve(manifest, stages=there.manifest.stages), str(folder))
+        return Bundle(folder, evolve(manifest, stages=there.manifest.stages, references=there.manifest.references), str(folder))
     if folder.exists() and any(folder.iterdir()):
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
@@ -266,6 +269,12 @@ def summary(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest(folder: Path, only: Iterable[str] | None = None) -> str:
     """Return a sha256 over the names and bytes of a folder's files; an absent folder is an empty one."""
     total = hashlib.sha256()
@@ -273,8 +282,7 @@ def digest(folder: Path, only: Iterable[str] | None = None) -> str:
         name = path.relative_to(folder)
         if only is not None and name.parts[0] not in only:
             continue
-        with path.open("rb") as file:
-            total.update(f"{name.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{name.as_posix()}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -36,17 +36,18 @@ LOG_EVERY_SECONDS = 20.0
 
 @frozen(kw_only=True)
 class Trained:
-    """What came of a training: the last mean losses, and for how long it ran in this process."""
+    """What came of a training: the last mean losses (none where all steps were done before), and its time in this process."""
 
     steps: int
-    train_loss: float
+    train_loss: float | None
     val_loss: float | None
     seconds: float
 
     def facts(self) -> dict[str, Any]:
         """Return the figures for a bundle's provenance."""
-        facts: dict[str, Any] = {"steps": self.steps, "train_loss": self.train_loss, "seconds": round(self.seconds)}
-        return facts if self.val_loss is None else {**facts, "val_loss": self.val_loss}
+        losses = {"train_loss": self.train_loss, "val_loss": self.val_loss}
+        known = {name: loss for name, loss in losses.items() if loss is not None}
+        return {"steps": self.steps, "seconds": round(self.seconds), **known}
 
 
 def train(
@@ -127,7 +128,7 @@ def train(
         average.copy_to(network.parameters())
     network.eval()
     val_loss = _validate(network, loss, validation, recipe, run, accelerator) if validation else None
-    train_loss = sum(recent) / len(recent) if recent else math.nan
+    train_loss = sum(recent) / len(recent) if recent else None
     return Trained(steps=recipe.steps, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
 
 

@@ -13,7 +13,7 @@ import torch
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, begin_bundle
+from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, begin_bundle, file_digest, write_manifest
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
@@ -75,7 +75,7 @@ def train_bundle(training: Training) -> Bundle:
     if training.stages == ("encoder",):
         return bundle
     latents = _latents(bundle, components["encoder"], pixels, training)
-    _keep_references(bundle, latents, training)
+    bundle = _keep_references(bundle, latents, training)
     for kind in KINDS[1:]:
         data = pixels if kind in ON_PIXELS else latents
         bundle = _stage(bundle, kind, components[kind], data, training)
@@ -176,8 +176,8 @@ def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Train
     return evolve(pixels, train=train, val=val, shape=train.shape)
 
 
-def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) -> None:
-    """Keep what a filter compares with: some frames of every training clip, all frames of the held-out ones.
+def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) -> Bundle:
+    """Keep what a filter compares with: some frames of every training clip, all of one clip of every held-out patient.
 
     Patients are numbered in an order drawn with the noise key, so that a number says nothing.
     """
@@ -193,14 +193,15 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
         chosen = np.linspace(0, len(frames) - 1, min(training.references_a_clip, len(frames))).round().astype(int)
         train.append(frames[chosen])
         train_group += [pseudonym[clip.group]] * len(chosen)
-    holdout = [clip.read() for clip in latents.val]
+    one_each = list({clip.group: clip for clip in latents.val}.values())
+    holdout = [clip.read() for clip in one_each]
     lengths = [len(frames) for frames in holdout]
     tensors = {
         "train": torch.from_numpy(np.concatenate(train)).half(),
         "train_group": torch.tensor(train_group),
         "holdout": torch.from_numpy(np.concatenate(holdout)).half(),
         "holdout_group": torch.tensor(
-            [pseudonym[clip.group] for clip, n in zip(latents.val, lengths, strict=True) for _ in range(n)]
+            [pseudonym[clip.group] for clip, n in zip(one_each, lengths, strict=True) for _ in range(n)]
         ),
         "holdout_video": torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
     }
@@ -209,6 +210,7 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
     save_file(tensors, partial)
     partial.chmod(0o600)
     partial.rename(path)
+    return write_manifest(bundle.folder, evolve(bundle.manifest, references=file_digest(path)))
 
 
 def _batches(length: int, size: int) -> Iterable[tuple[int, int]]:
