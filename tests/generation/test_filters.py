@@ -67,9 +67,7 @@ def filtered(options: Any, with_filter: Any, tmp_path_factory: pytest.TempPathFa
     """A dataset of which the filter rejected much, and its private audit."""
     folder = tmp_path_factory.mktemp("filtered")
     wanted = attrs.evolve(options, use=("privacy_filter=strange",), max_attempts=300)
-    manifest = generate(
-        str(folder / "out"), options=wanted, registry=with_filter(Half), private_audit=folder / "audit"
-    )
+    manifest = generate(str(folder / "out"), options=wanted, registry=with_filter(Half), private_audit=folder / "audit")
     audits = [json.loads(path.read_text()) for path in sorted((folder / "audit").glob("*.json"))]
     return folder, manifest, audits
 
@@ -93,7 +91,11 @@ def test_a_sample_has_the_same_label_whatever_the_attempts(filtered: Any, whole:
     folder, _, audits = filtered
     assert any(sample["attempt"] > 0 for audit in audits for sample in audit["samples"])
     labels = [
-        [json.loads(s["json"])["labels"] for shard in sorted(out.glob("*.tar")) for s in read_samples(shard.read_bytes())]
+        [
+            json.loads(s["json"])["labels"]
+            for shard in sorted(out.glob("*.tar"))
+            for s in read_samples(shard.read_bytes())
+        ]
         for out in (folder / "out", whole.folder)
     ]
     assert labels[0] == labels[1]

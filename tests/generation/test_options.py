@@ -81,7 +81,10 @@ def test_frames_of_an_odd_side_are_refused_for_mp4_before_any_work(
     odd = attrs.evolve(options, bundle=str(tiny_bundle))
     with pytest.raises(InputError) as error:
         generate(str(tmp_path / "out"), options=odd, registry=registry)
-    assert str(error.value) == "mp4: frames of 33 x 32 have an odd side, which browsers cannot play; choose mkv, avi or npy"
+    assert (
+        str(error.value)
+        == "mp4: frames of 33 x 32 have an odd side, which browsers cannot play; choose mkv, avi or npy"
+    )
     make_plan(attrs.evolve(odd, format="mkv"), registry)
 
 

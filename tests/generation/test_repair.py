@@ -87,12 +87,21 @@ def test_the_command_names_what_is_wrong_with_status_one(copy: Path, run_echosdk
 
 
 def test_repair_mends_everything_to_the_same_bytes(whole: Any, copy: Path, digests: Any, registry: Registry) -> None:
-    for damage in ("flipped byte", "missing shard", "extra shard", "missing index line", "missing card", "changed preview"):
+    for damage in (
+        "flipped byte",
+        "missing shard",
+        "extra shard",
+        "missing index line",
+        "missing card",
+        "changed preview",
+    ):
         name, do, _ = DAMAGES[damage]
         do(copy / name)
     another_count(copy / "test-000000.json")
     lines: list[str] = []
-    redone = repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, workers=1, report=lines.append)
+    redone = repair(
+        Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, workers=1, report=lines.append
+    )
     assert redone == ["train-000001", "val-000000", "test-000000"]
     assert "train-000002.tar: is not part of this dataset; removed" in lines
     assert digests(copy) == digests(whole.folder)
@@ -100,7 +109,10 @@ def test_repair_mends_everything_to_the_same_bytes(whole: Any, copy: Path, diges
 
 
 def test_repair_of_a_whole_dataset_makes_nothing(whole: Any, copy: Path, digests: Any, registry: Registry) -> None:
-    assert repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, report=lambda line: None) == []
+    assert (
+        repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, report=lambda line: None)
+        == []
+    )
     assert digests(copy) == digests(whole.folder)
 
 

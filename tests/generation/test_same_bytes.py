@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,12 @@ def test_one_worker_and_three_write_the_same_files(
     )
     assert digests(tmp_path / "out") == digests(whole.folder)
     assert digests(tmp_path / "audit") == digests(whole.audit)
-    assert sorted(line.partition(":")[0] for line in lines) == ["test-000000", "train-000000", "train-000001", "val-000000"]
+    assert sorted(line.partition(":")[0] for line in lines) == [
+        "test-000000",
+        "train-000000",
+        "train-000001",
+        "val-000000",
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -72,7 +78,10 @@ def test_a_run_killed_again_and_again_ends_in_the_same_files(
         if not child:
             try:
                 generate(
-                    str(out), options=whole.options, registry=registry, report=lambda line, to=writing: os.write(to, b".")
+                    str(out),
+                    options=whole.options,
+                    registry=registry,
+                    report=lambda line, to=writing: os.write(to, b"."),
                 )
             finally:
                 os._exit(0)
@@ -117,6 +126,16 @@ def test_a_run_that_dies_at_any_write_ends_in_the_same_files(
     assert digests(out) == digests(whole.folder)
 
 
+def test_what_killed_runs_left_behind_is_swept_away(
+    whole: Any, digests: Digests, registry: Registry, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(whole.folder, tmp_path / "out"))
+    for name in (".train-000000.tar.99999.partial", ".val-000000.lock"):
+        (out / name).write_text("cut off")
+    generate(str(out), options=whole.options, registry=registry)
+    assert digests(out) == digests(whole.folder)
+
+
 def test_pieces_and_merge_equal_a_whole_run(whole: Any, digests: Digests, registry: Registry, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     assert generate(out, options=whole.options, shards="2:4", registry=registry) is None
@@ -149,7 +168,9 @@ def test_a_dataset_in_memory_cannot_be_made_by_several_processes(whole: Any, reg
         generate("memory://echosdk-tests/two", options=whole.options, registry=registry, workers=2)
 
 
-def test_a_rerun_makes_nothing_again(whole: Any, digests: Digests, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rerun_makes_nothing_again(
+    whole: Any, digests: Digests, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import echosdk.generation.generate as module
 
     monkeypatch.setattr(module.Pipeline, "load", lambda *arguments: pytest.fail("a pipeline was loaded"))
@@ -205,7 +226,9 @@ def test_a_place_that_holds_something_else_is_refused_and_left_as_it_is(
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error_in_one_line(whole: Any, as_arguments: Any, run_echosdk: Any, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_to_is_an_error_in_one_line(
+    whole: Any, as_arguments: Any, run_echosdk: Any, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("mine")
     outcome = run_echosdk(*as_arguments(tmp_path / "file"))
     assert outcome.status == 2
@@ -234,8 +257,6 @@ def test_reproducing_a_dataset_gives_the_same_bytes_and_says_so(whole: Any, run_
 
 
 def test_reproducing_sees_bytes_that_were_changed_on_disk(whole: Any, registry: Registry, tmp_path: Path) -> None:
-    import shutil
-
     out = Path(shutil.copytree(whole.folder, tmp_path / "out"))
     data = bytearray((out / "test-000000.tar").read_bytes())
     data[700] ^= 1
@@ -246,9 +267,7 @@ def test_reproducing_sees_bytes_that_were_changed_on_disk(whole: Any, registry: 
     assert not result.same
 
 
-def test_a_dataset_names_its_bundle_without_its_folder_and_asks_where_it_lies(
-    whole: Any, registry: Registry
-) -> None:
+def test_a_dataset_names_its_bundle_without_its_folder_and_asks_where_it_lies(whole: Any, registry: Registry) -> None:
     folder = str(Path(str(whole.options.bundle)).parent).encode()
     assert not any(folder in path.read_bytes() for path in whole.folder.iterdir())
     with pytest.raises(InputError, match="say where it lies: --bundle PATH"):
@@ -271,6 +290,8 @@ def test_a_shard_that_another_process_is_making_is_left_to_it(whole: Any, regist
     out, lines = Folder.at(str(tmp_path)), []
     with out.lock("test-000000") as mine:
         assert mine
-        assert generate(str(tmp_path), options=whole.options, shards="3:4", registry=registry, report=lines.append) is None
+        assert (
+            generate(str(tmp_path), options=whole.options, shards="3:4", registry=registry, report=lines.append) is None
+        )
     assert lines == ["a shard is being made by another process; it is left to that"]
     assert os.listdir(tmp_path) == []

@@ -1,0 +1,5 @@
+"""`python -m echosdk` is `echosdk`."""
+
+from echosdk.cli import main
+
+main()
