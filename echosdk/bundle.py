@@ -54,7 +54,7 @@ class Stage:
 
 @frozen(kw_only=True)
 class Manifest:
-    """What `bundle.json` holds. `frame_shape` is `H W` or `H W 3`; `references` is the digest of the private references."""
+    """What `bundle.json` holds. `frame_shape` is `H W` or `H W 3`; `references` the digest of those."""
 
     plugin_set: Mapping[str, Any]
     labels: tuple[Label | Category, ...]
@@ -186,7 +186,8 @@ def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
         if same != wanted:
             different = [key for key in wanted if wanted[key] != same[key]]
             raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
-        return Bundle(folder, evolve(manifest, stages=there.manifest.stages, references=there.manifest.references), str(folder))
+        kept = evolve(manifest, stages=there.manifest.stages, references=there.manifest.references)
+        return Bundle(folder, kept, str(folder))
     if folder.exists() and any(folder.iterdir()):
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)

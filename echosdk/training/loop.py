@@ -36,7 +36,7 @@ LOG_EVERY_SECONDS = 20.0
 
 @frozen(kw_only=True)
 class Trained:
-    """What came of a training: the last mean losses (none where all steps were done before), and its time in this process."""
+    """What came of a training: the last mean losses, none where all steps were done before, and the seconds it took."""
 
     steps: int
     train_loss: float | None
