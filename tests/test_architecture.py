@@ -26,7 +26,7 @@ FLOORS = (
     ("plugin_set", "bundle", "plugin_listing"),
     ("generation", "training", "evaluation", "privacy", "report", "export"),
     ("protocol", "testing"),
-    ("cli",),
+    ("cli", "__main__"),
 )
 """A room imports from its own floor and those above it in this list; the package's own `__init__` from `registry` up."""
 
