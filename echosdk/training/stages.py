@@ -13,7 +13,7 @@ import torch
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, begin_bundle, file_digest, write_manifest
+from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, amend, begin_bundle, file_digest
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
@@ -71,14 +71,17 @@ def train_bundle(training: Training) -> Bundle:
     )
     training.report(f"data: {len(pixels.train)} training and {len(pixels.val)} validation clips of {height}x{width}")
 
-    bundle = _stage(bundle, "encoder", components["encoder"], pixels, training)
-    if training.stages == ("encoder",):
-        return bundle
-    latents = _latents(bundle, components["encoder"], pixels, training)
-    bundle = _keep_references(bundle, latents, training)
+    learns = {kind for kind in training.stages if isinstance(components[kind], Trainable)}
+    latents = None
+    if "encoder" in learns or learns - set(ON_PIXELS):
+        bundle = _stage(bundle, "encoder", components["encoder"], pixels, training)
+    if learns - set(ON_PIXELS):
+        latents = _latents(bundle, components["encoder"], pixels, training)
+        bundle = _keep_references(bundle, latents, training)
     for kind in KINDS[1:]:
-        data = pixels if kind in ON_PIXELS else latents
-        bundle = _stage(bundle, kind, components[kind], data, training)
+        if kind in learns:
+            data = pixels if kind in ON_PIXELS else cast(TrainingData, latents)
+            bundle = _stage(bundle, kind, components[kind], data, training)
     return bundle
 
 
@@ -104,24 +107,20 @@ def check_source(source: DataSource) -> None:
             raise DataError(f"label {name!r} is {seen.pop()!r} in every clip; nothing can be learnt from it")
 
 
-def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, training: Training) -> Bundle:
-    if not isinstance(component, Trainable):
-        return bundle
+def _stage(bundle: Bundle, kind: str, component: Trainable, data: TrainingData, training: Training) -> Bundle:
     choice = training.plugin_set.choices[kind]
     key = {"use": choice.use, "parameters": _plain(choice.parameters), "seed": training.seed}
     done = bundle.manifest.stages.get(kind)
-    encoder = None if kind == "encoder" else bundle.manifest.stages["encoder"].public
+    encoder = None if kind in ON_PIXELS else bundle.manifest.stages["encoder"].public
     if done and done.provenance["choice"] == key and done.encoder == encoder:
         bundle.load(kind, component, choice.use)
         if kind == "encoder":
             cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
         return bundle
-    if kind not in training.stages:
-        if kind == "encoder":
-            raise InputError(
-                f"{training.out}: has no trained encoder with these parameters; train it first: --stage encoder"
-            )
-        return bundle
+    if kind not in training.stages:  # an encoder that others need
+        raise InputError(
+            f"{training.out}: has no trained encoder with these parameters; train it first: --stage encoder"
+        )
     training.report(f"{kind}: training {choice.use!r}")
     run = Run(
         folder=training.work / "stages" / f"{kind}-{store_fingerprint(key, encoder or '')[:12]}",
@@ -133,7 +132,7 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     )
     torch.manual_seed(run.seed)  # the networks' first weights
     facts = component.fit(data, run)
-    bundle = add_stage(bundle, kind, component, {"choice": key, "facts": dict(facts)})
+    bundle = add_stage(bundle, kind, component, encoder, {"choice": key, "facts": dict(facts)})
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
     if kind == "encoder":
         cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
@@ -210,7 +209,7 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
     save_file(tensors, partial)
     partial.chmod(0o600)
     partial.rename(path)
-    return write_manifest(bundle.folder, evolve(bundle.manifest, references=file_digest(path)))
+    return amend(bundle, references=file_digest(path))
 
 
 def _batches(length: int, size: int) -> Iterable[tuple[int, int]]:

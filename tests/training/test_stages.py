@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from attrs import define, field
 
-from echosdk import Clip, DataError, Label, Registry
-from echosdk.bundle import Bundle
+from echosdk import Clip, DataError, InputError, Label, Registry
+from echosdk.bundle import Bundle, amend
 from echosdk.plugin_set import PluginSet, open_source, resolve
 from echosdk.training.stages import Training, check_source, train_bundle
 
@@ -101,6 +102,33 @@ def test_stages_that_are_done_are_not_done_again(encoder_only: Path, registry: R
     assert after.noise_key == before.noise_key
 
 
+def test_a_validator_learns_from_pixels_and_needs_no_encoder(registry: Registry, tmp_path: Path) -> None:
+    bundle = train_bundle(training(registry, tmp_path, stages=("downstream_validator",)))
+    assert set(bundle.manifest.stages) == {"downstream_validator"}
+    assert not (tmp_path / "work" / "latents").exists()
+
+
+def test_what_works_on_latents_asks_for_their_encoder(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        train_bundle(training(registry, tmp_path, stages=("image_prior",)))
+    assert str(error.value) == (
+        f"{tmp_path / 'bundle'}: has no trained encoder with these parameters; train it first: --stage encoder"
+    )
+
+
+def test_stages_trained_by_two_processes_at_once_are_both_kept(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    opened = Bundle.open(str(tmp_path / "bundle"))
+    train_bundle(training(registry, tmp_path, stages=("image_prior",)))  # by another, since `opened` was
+    stage = opened.manifest.stages["encoder"]
+    after = amend(opened, stages={"downstream_validator": stage})
+    assert set(after.manifest.stages) == {"encoder", "image_prior", "downstream_validator"}
+    assert after.manifest.references
+    assert Bundle.open(str(tmp_path / "bundle")).manifest == after.manifest
+
+
 def test_the_same_seed_gives_the_same_weights(encoder_only: Path, registry: Registry, tmp_path: Path) -> None:
     """From the networks' first weights on, whatever was drawn before."""
     import torch
@@ -153,7 +181,8 @@ def test_a_bundle_says_how_it_came_to_be(trained_tiny: Bundle) -> None:
         assert facts["steps"] == 4
         assert facts["train_loss"] > 0
         assert stage["provenance"]["choice"]["seed"] == 0
-        assert stage["encoder"] == (None if kind == "encoder" else encoder["public"])
+        on_pixels = kind in ("encoder", "downstream_validator")
+        assert stage["encoder"] == (None if on_pixels else encoder["public"])
 
 
 def test_a_bundle_does_not_say_where_the_data_lay(
