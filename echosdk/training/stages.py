@@ -82,7 +82,7 @@ def train_bundle(training: Training) -> Bundle:
         if kind in learns:
             data = pixels if kind in ON_PIXELS else cast(TrainingData, latents)
             bundle = _stage(bundle, kind, components[kind], data, training)
-    return bundle
+    return amend(bundle)  # its run parameters may be new
 
 
 def check_source(source: DataSource) -> None:
@@ -109,10 +109,11 @@ def check_source(source: DataSource) -> None:
 
 def _stage(bundle: Bundle, kind: str, component: Trainable, data: TrainingData, training: Training) -> Bundle:
     choice = training.plugin_set.choices[kind]
-    key = {"use": choice.use, "parameters": _plain(choice.parameters), "seed": training.seed}
+    fixed = training.registry.component(kind, choice.use).shape
+    key = _key(fixed, choice.use, choice.parameters, training.seed)
     done = bundle.manifest.stages.get(kind)
     encoder = None if kind in ON_PIXELS else bundle.manifest.stages["encoder"].public
-    if done and done.provenance["choice"] == key and done.encoder == encoder:
+    if done and _key(fixed, **done.provenance["choice"]) == key and done.encoder == encoder:
         bundle.load(kind, component, choice.use)
         if kind == "encoder":
             cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
@@ -132,12 +133,18 @@ def _stage(bundle: Bundle, kind: str, component: Trainable, data: TrainingData, 
     )
     torch.manual_seed(run.seed)  # the networks' first weights
     facts = component.fit(data, run)
-    bundle = add_stage(bundle, kind, component, encoder, {"choice": key, "facts": dict(facts)})
+    made_by = {"use": choice.use, "parameters": _plain(choice.parameters), "seed": training.seed}
+    bundle = add_stage(bundle, kind, component, encoder, {"choice": made_by, "facts": dict(facts)})
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
     if kind == "encoder":
         cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
     training.report(f"{kind}: done: {json.dumps(dict(facts))}")
     return bundle
+
+
+def _key(fixed: Sequence[str], use: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return what decides a component's weights: not its run parameters, which may change when it is trained."""
+    return {"use": use, "seed": seed, "parameters": _plain({name: parameters.get(name) for name in fixed})}
 
 
 def _pixels(training: Training) -> TrainingData:

@@ -102,6 +102,22 @@ def test_stages_that_are_done_are_not_done_again(encoder_only: Path, registry: R
     assert after.noise_key == before.noise_key
 
 
+def test_another_run_parameter_trains_nothing_anew_and_is_written(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    stages = ("image_prior",)
+    train_bundle(training(registry, tmp_path, stages=stages))
+    lines: list[str] = []
+    more = ("image_prior.num_inference_steps=3",)
+    train_bundle(training(registry, tmp_path, more, stages=stages, report=lines.append))
+    assert not [line for line in lines if "training '" in line]
+    bundle = Bundle.open(str(tmp_path / "bundle"))
+    assert bundle.plugin_set.choices["image_prior"].parameters["num_inference_steps"] == 3
+    train_bundle(training(registry, tmp_path, ("image_prior.layers_per_block=2",), stages=stages, report=lines.append))
+    assert "image_prior: training 'lidm'" in lines
+
+
 def test_a_validator_learns_from_pixels_and_needs_no_encoder(registry: Registry, tmp_path: Path) -> None:
     bundle = train_bundle(training(registry, tmp_path, stages=("downstream_validator",)))
     assert set(bundle.manifest.stages) == {"downstream_validator"}
