@@ -13,6 +13,7 @@ def echosdk_video_animators():
         shape=(
             "window",
             "blocks",
+            "attention",
             "heads",
             "layers_per_block",
             "condition_dropout",

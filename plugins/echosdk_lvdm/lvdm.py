@@ -24,10 +24,15 @@ from echosdk_lvdm.conditions import Scaling, context, scalings_of
 
 @define
 class LVDM:
-    """Predict v for a window of a noisy video. `guidance_scale` 1 is no guidance (the paper)."""
+    """Predict v for a window of a noisy video. `guidance_scale` 1 is no guidance (the paper).
+
+    `attention` says which resolutions, from the finest, attend over space, time and labels; all have convolutions over
+    space and time. On a CPU the finest is most of the work.
+    """
 
     window: int = field(default=64, validator=ge(1))
     blocks: tuple[int, ...] = (128, 256, 256, 512)
+    attention: tuple[bool, ...] = field(default=(True, True, True, False))
     heads: tuple[int, ...] = (8, 16, 16, 32)
     layers_per_block: int = field(default=2, validator=ge(1))
     condition_dropout: float = field(default=0.1, validator=[ge(0), le(1)])
@@ -41,6 +46,11 @@ class LVDM:
     _network: Any = field(init=False, default=None, repr=False)
     _latent: tuple[int, int, int] = field(init=False, default=(0, 0, 0))  # c h w
     _scalings: tuple[Scaling, ...] = field(init=False, default=())
+
+    @attention.validator
+    def _one_a_block(self, _attribute: Any, value: tuple[bool, ...]) -> None:
+        if len(value) != len(self.blocks) or not any(value):
+            raise ValueError(f"attention: wants true or false for each of {len(self.blocks)} blocks, one of them true")
 
     def to(self, device: str, dtype: torch.dtype) -> None:
         torch.nn.Module.to(self._network, device, dtype)
@@ -130,9 +140,14 @@ class LVDM:
             block_out_channels=self.blocks,
             num_attention_heads=self.heads,
             layers_per_block=self.layers_per_block,
-            down_block_types=("CrossAttnDownBlockSpatioTemporal",) * (len(self.blocks) - 1)
-            + ("DownBlockSpatioTemporal",),
-            up_block_types=("UpBlockSpatioTemporal",) + ("CrossAttnUpBlockSpatioTemporal",) * (len(self.blocks) - 1),
+            down_block_types=tuple(
+                "CrossAttnDownBlockSpatioTemporal" if attends else "DownBlockSpatioTemporal"
+                for attends in self.attention
+            ),
+            up_block_types=tuple(
+                "CrossAttnUpBlockSpatioTemporal" if attends else "UpBlockSpatioTemporal"
+                for attends in reversed(self.attention)
+            ),
             cross_attention_dim=len(self._scalings),
             addition_time_embed_dim=1,
             projection_class_embeddings_input_dim=1,

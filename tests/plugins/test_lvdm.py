@@ -16,7 +16,8 @@ from echosdk import Category, Label
 
 
 def tiny(**parameters: Any) -> LVDM:
-    return LVDM(**{"window": 8, "blocks": (32, 32), "heads": (2, 2), "layers_per_block": 1} | parameters)
+    tiny = {"window": 8, "blocks": (32, 32), "attention": (True, False), "heads": (2, 2), "layers_per_block": 1}
+    return LVDM(**tiny | parameters)
 
 
 def random_weights(latent: tuple[int, int, int] = (4, 8, 8), **parameters: Any) -> LVDM:

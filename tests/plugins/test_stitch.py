@@ -22,7 +22,13 @@ STEPS = 3
 def animator_of(window: int = 8, sampler: Any = "ddpm", latent: tuple[int, int, int] = LATENT) -> LVDM:
     """Return the real animator at tiny shapes, with random weights."""
     animator = LVDM(
-        window=window, blocks=(32, 32), heads=(2, 2), layers_per_block=1, sampler=sampler, num_inference_steps=STEPS
+        window=window,
+        blocks=(32, 32),
+        attention=(True, False),
+        heads=(2, 2),
+        layers_per_block=1,
+        sampler=sampler,
+        num_inference_steps=STEPS,
     )
     animator._latent = latent
     animator._scalings = (Scaling(name="EF", scale=100.0),)
