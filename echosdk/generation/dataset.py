@@ -9,12 +9,12 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import cattrs
 import numpy as np
 from attrs import frozen
 from scipy.stats import binomtest
@@ -24,8 +24,8 @@ from echosdk.clips.video import decode_video
 from echosdk.errors import DatasetError
 from echosdk.generation.card import render_card
 from echosdk.generation.files import Folder
-from echosdk.generation.plan import Plan
-from echosdk.generation.shards import ShardResult, read_result
+from echosdk.generation.plan import Plan, first_reason
+from echosdk.generation.shards import ShardResult, parse_result, read_result
 from echosdk.interfaces import SPLITS, Category, Label
 
 if TYPE_CHECKING:
@@ -49,22 +49,47 @@ class Problem:
     message: str
 
 
+@frozen(kw_only=True)
+class _Entry:
+    shard: str
+    split: str
+    sha256: str
+    size: int
+    counts: Mapping[str, int]
+
+
+@frozen(kw_only=True)
+class _Read:
+    """What is read again of `dataset.json`; the rest of it is for people."""
+
+    plan: Mapping[str, Any]
+    counts: Mapping[str, int]
+    shards: tuple[_Entry, ...]
+    files: Mapping[str, str]
+
+
 def read_manifest(out: Folder) -> dict[str, Any]:
-    """Read `dataset.json`."""
+    """Read `dataset.json`, checked: it has a plan, and lists the plan's shards."""
     if MANIFEST not in out.names():
         raise DatasetError(
             f"{out.url}: no dataset here: {MANIFEST} is missing; if shards are, run: echosdk merge {out.url}"
         )
     try:
         manifest: dict[str, Any] = json.loads(out.read(MANIFEST))
-    except ValueError as error:
+        if not isinstance(manifest, dict):
+            raise ValueError("holds no table")
+        if manifest.get("schema") != SCHEMA_VERSION:
+            raise DatasetError(
+                f"{out.url}/{MANIFEST}: schema {manifest.get('schema')!r}; this version reads {SCHEMA_VERSION}"
+            )
+        read = cattrs.structure(manifest, _Read)
+        plan = Plan.of_public(manifest["plan"])
+        if [entry.shard for entry in read.shards] != [shard.name for shard in plan.shards]:
+            raise ValueError("lists other shards than its plan has")
+    except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
         raise DatasetError(
-            f"{out.url}/{MANIFEST}: damaged: {error}; remove it and run: echosdk merge {out.url}"
+            f"{out.url}/{MANIFEST}: damaged: {first_reason(error)}; remove it and run: echosdk merge {out.url}"
         ) from error
-    if manifest.get("schema") != SCHEMA_VERSION:
-        raise DatasetError(
-            f"{out.url}/{MANIFEST}: schema {manifest.get('schema')!r}; this version reads {SCHEMA_VERSION}"
-        )
     return manifest
 
 
@@ -80,19 +105,23 @@ def find_plan(out: Folder) -> Plan | None:
     """Return the plan that `dataset.json` or any finished shard was made from; None where there is neither."""
     names = out.names()
     if MANIFEST in names:
-        return Plan(**read_manifest(out)["plan"])
+        return Plan.of_public(read_manifest(out)["plan"])
     for name in names:
         if name.endswith(".json") and f"{name.removesuffix('.json')}.tar" in names:
-            with suppress(ValueError, TypeError, KeyError):  # damaged: the next one will do
-                return Plan(**json.loads(out.read(name))["plan"])
+            result = parse_result(out.read(name))
+            if result is not None:  # damaged: the next one will do
+                return Plan.of_public(result.plan)
     return None
 
 
 def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
-    """Write `dataset.json`, `index.csv`, the card and the preview, once all shards are there."""
+    """Write `dataset.json`, `index.csv`, the card and the preview, once all shards are there.
+
+    Raises `PlanError` where one of them was made from another plan.
+    """
     from echosdk.report.preview import render_preview
 
-    results = [read_result(out, shard) for shard in plan.shards]
+    results = [read_result(out, shard, plan) for shard in plan.shards]
     missing = [shard.name for shard, result in zip(plan.shards, results, strict=True) if result is None]
     if missing:
         raise DatasetError(
@@ -169,13 +198,18 @@ def verify(out: Folder) -> list[Problem]:
         samples = sum(1 for _ in read_samples(data))
         if samples != entry["counts"]["samples"]:
             problems.append(Problem(name=name, message=f"holds {samples} samples, not {entry['counts']['samples']}"))
-    plan = Plan(**manifest["plan"])
+    plan = Plan.of_public(manifest["plan"])
     for shard, entry in zip(plan.shards, manifest["shards"], strict=True):
-        result = read_result(out, shard)
-        if f"{shard.name}.json" not in names:
-            problems.append(Problem(name=f"{shard.name}.json", message="missing"))
-        elif f"{shard.name}.tar" in names and (result is None or _entry(result) != entry):
-            problems.append(Problem(name=f"{shard.name}.json", message="does not say what the manifest says"))
+        name = f"{shard.name}.json"
+        if name not in names:
+            problems.append(Problem(name=name, message="missing"))
+            continue
+        result = parse_result(out.read(name))
+        if result is not None and result.plan != plan.public():
+            message = f"was made from another plan ({plan.compared(result.plan)}); run: echosdk repair"
+            problems.append(Problem(name=name, message=message))
+        elif result is None or _entry(result) != entry:
+            problems.append(Problem(name=name, message="does not say what the manifest says"))
     known = {f"{entry['shard']}.tar" for entry in manifest["shards"]}
     others = {name for name in names - known if name.endswith(".tar")} | foreign_shards(out, plan)
     problems += [Problem(name=name, message="is not part of this dataset") for name in sorted(others)]

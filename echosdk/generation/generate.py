@@ -100,11 +100,11 @@ def generate(
         )
     refuse_other_plan(folder, plan)
     wanted = parse_shards(shards, len(plan.shards))
-    todo = [number for number in wanted if read_result(folder, plan.shards[number]) is None]
+    todo = [number for number in wanted if read_result(folder, plan.shards[number], plan) is None]
     if len(todo) < len(wanted):
         report(f"{len(wanted) - len(todo)} of {len(wanted)} shards are there already")
     run_shards(plan, out, todo, bundle, registry, workers=workers, private_audit=private_audit, report=report)
-    if any(read_result(folder, shard) is None for shard in plan.shards):
+    if any(read_result(folder, shard, plan) is None for shard in plan.shards):
         return None
     return merge(folder, plan, bundle)
 
@@ -171,11 +171,9 @@ def refuse_other_plan(folder: Folder, plan: Plan) -> None:
         if others:
             raise PlanError(f"{folder.url}: holds {min(others)}, which is none of this plan's; choose another --out")
         return
-    mine, theirs = plan.public(), there.public()
-    different = [key for key in mine if key != "digest" and theirs[key] != mine[key]]
-    what = f"it differs in {', '.join(different)}" if different else "its bundle had other private parts"
     raise PlanError(
-        f"{folder.url}: holds a dataset of another plan ({what}); choose another --out, or remove what is there"
+        f"{folder.url}: holds a dataset of another plan ({plan.compared(there.public())}); "
+        "choose another --out, or remove what is there"
     )
 
 
@@ -212,7 +210,7 @@ def run_shards(
 @lru_cache(maxsize=1)
 def _pipeline(plan: str, bundle: str) -> Pipeline:
     """Load a worker's pipeline once; the plan as JSON, the bundle's folder."""
-    return Pipeline.load(Plan(**json.loads(plan)), Bundle.open(bundle), Registry.discover())
+    return Pipeline.load(Plan.of_public(json.loads(plan)), Bundle.open(bundle), Registry.discover())
 
 
 def _public_name(bundle: str, registry: Registry) -> str:

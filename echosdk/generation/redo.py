@@ -87,7 +87,7 @@ def repair(
     redo = [
         shard
         for shard in plan.shards
-        if {f"{shard.name}.tar", f"{shard.name}.json"} & bad or read_result(out, shard) is None
+        if {f"{shard.name}.tar", f"{shard.name}.json"} & bad or read_result(out, shard, plan) is None
     ]
     for name in bad & foreign_shards(out, plan):
         report(f"{name}: is not part of this dataset; removed")

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import cattrs
 import numpy as np
 from attrs import field, frozen
 
 from echosdk.clips.video import encode_video
+from echosdk.errors import PlanError
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, Tally
-from echosdk.generation.plan import Shard
+from echosdk.generation.plan import Plan, Shard
 
 
 @frozen(kw_only=True)
@@ -47,8 +49,8 @@ def make_shard(
     with out.lock(shard.name) as mine:
         if not mine:
             return None
-        there = read_result(out, shard)
-        if there is not None and there.plan == plan.public():
+        there = read_result(out, shard, plan)
+        if there is not None:
             return there  # another process has just made it
         tally, rows, private_rows = Tally(), [], []
         buffer = io.BytesIO()
@@ -90,15 +92,33 @@ def make_shard(
         return result
 
 
-def read_result(out: Folder, shard: Shard) -> ShardResult | None:
-    """Return what is known of a finished shard; None where it is not finished."""
+def read_result(out: Folder, shard: Shard, plan: Plan) -> ShardResult | None:
+    """Return what is known of a finished shard of the plan; None where it is not finished.
+
+    Raises `PlanError` where it was made from another plan: shards of two plans are never joined.
+    """
     names = out.names()
     if f"{shard.name}.json" not in names or f"{shard.name}.tar" not in names:
         return None
+    result = parse_result(out.read(f"{shard.name}.json"))
+    if result is not None and result.plan != plan.public():
+        theirs = str(result.plan.get("digest"))[:12]
+        raise PlanError(
+            f"{out.url}: holds shards of two plans: {shard.name} is of the plan {theirs}, wanted is {plan.digest[:12]} "
+            f"({plan.compared(result.plan)}); choose another --out for one of them, and remove its shards from here"
+        )
+    return result
+
+
+def parse_result(data: bytes) -> ShardResult | None:
+    """Return what a `SHARD.json` says; None where it is damaged."""
     try:
-        return ShardResult(**json.loads(out.read(f"{shard.name}.json")))
-    except (ValueError, TypeError):  # damaged since: not finished
+        return _CONVERTER.structure(json.loads(data), ShardResult)
+    except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError):
         return None
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 def sample_key(sample: int) -> str:

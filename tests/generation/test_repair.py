@@ -46,6 +46,12 @@ def another_count(path: Path) -> None:
     path.write_text(json.dumps(about))
 
 
+def another_plan(path: Path) -> None:
+    about = json.loads(path.read_text())
+    about["plan"] |= {"seed": 1, "num_frames": 13}
+    path.write_text(json.dumps(about))
+
+
 def add(path: Path) -> None:
     shutil.copy(path.with_name("test-000000.tar"), path)
 
@@ -57,6 +63,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing description": ("val-000000.json", Path.unlink, "missing"),
     "changed description": ("val-000000.json", another_count, "does not say what the manifest says"),
     "unreadable description": ("val-000000.json", lambda p: p.write_text("{"), "does not say what the manifest says"),
+    "shard of another plan": (
+        "val-000000.json",
+        another_plan,
+        "was made from another plan (it differs in num_frames, seed); run: echosdk repair",
+    ),
     "extra shard": ("train-000002.tar", add, "is not part of this dataset"),
     "missing index line": ("index.csv", drop_line, "lists 9 samples, not 10"),
     "changed label": ("index.csv", edit_label, "its bytes are not those that were written; run: echosdk merge"),
@@ -121,6 +132,49 @@ def test_a_damaged_manifest_is_an_error_that_says_what_to_do(copy: Path) -> None
     with pytest.raises(DatasetError) as error:
         verify(Folder.at(str(copy)))
     assert f"remove it and run: echosdk merge {copy}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "damaged: JSONDecodeError: "),
+        ("[]", "damaged: ValueError: holds no table; "),
+        ("{}", "schema None; this version reads 1"),
+        ('{"schema": 2}', "schema 2; this version reads 1"),
+        ('{"schema": 1}', "damaged: KeyError: plan; "),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "reproduce", "repair", "merge"])
+def test_a_manifest_that_is_none_is_one_line_and_status_two(
+    command: str, text: str, says: str, tmp_path: Path, run_echosdk: Any
+) -> None:
+    (tmp_path / "dataset.json").write_text(text)
+    outcome = run_echosdk(command, str(tmp_path))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"echosdk: {tmp_path}/dataset.json: {says}")
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m["plan"].update(colour="red"), "ValueError: no plan: ForbiddenExtraKeysError: "),
+        (lambda m: m["plan"].pop("seed"), "ValueError: no plan: seed is missing or no such value"),
+        (lambda m: m["plan"].update(seed="0"), "ValueError: no plan: seed is missing or no such value"),
+        (lambda m: m["plan"].update(fps=-1), "ValueError: no plan: ValueError: 'fps' must be > 0: -1"),
+        (lambda m: m["shards"].pop(), "ValueError: lists other shards than its plan has"),
+        (lambda m: m["shards"].append(7), "TypeError: "),
+        (lambda m: m.pop("files"), "KeyError: files"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_damaged(change: Any, says: str, copy: Path, run_echosdk: Any) -> None:
+    manifest = json.loads((copy / "dataset.json").read_text())
+    change(manifest)
+    (copy / "dataset.json").write_text(json.dumps(manifest))
+    outcome = run_echosdk("verify", str(copy))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"echosdk: {copy}/dataset.json: damaged: {says}")
+    assert outcome.err.endswith(f"; remove it and run: echosdk merge {copy}\n")
 
 
 def test_a_bundle_that_was_moved_can_be_named_and_two_workers_use_it(

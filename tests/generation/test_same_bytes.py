@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -213,6 +214,39 @@ def test_the_command_refuses_another_plan_with_status_two(whole: Any, as_argumen
         f"echosdk: {whole.folder}: holds a dataset of another plan (it differs in seed); "
         "choose another --out, or remove what is there\n"
     )
+
+
+def test_shards_of_two_plans_are_never_joined(
+    whole: Any, digests: Digests, as_arguments: Any, registry: Registry, run_echosdk: Any, tmp_path: Path
+) -> None:
+    """Array jobs that were started with two seeds, at one time into one folder."""
+    mixed, other = tmp_path / "mixed", tmp_path / "other"
+    seeded = attrs.evolve(whole.options, seed=1)
+    assert generate(str(other), options=seeded, shards="1:2", registry=registry) is None
+    shutil.copytree(whole.folder, mixed)
+    for path in other.iterdir():
+        shutil.copy(path, mixed)
+    (mixed / "dataset.json").unlink()
+    before = digests(mixed)
+    plans = [json.loads((mixed / f"{name}.json").read_text())["plan"]["digest"][:12] for name in ("train-000001", "test-000000")]
+    says = (
+        f"{mixed}: holds shards of two plans: train-000001 is of the plan {plans[0]}, wanted is {plans[1]} "
+        "(it differs in seed); choose another --out for one of them, and remove its shards from here"
+    )
+    for call in (
+        lambda: generate(str(mixed), options=whole.options, shards="1:2", registry=registry),
+        lambda: merge_again(Folder.at(str(mixed)), bundle=str(whole.options.bundle), registry=registry),
+    ):
+        for name in ("index.csv", "README.md", "preview.html"):
+            (mixed / name).unlink(missing_ok=True)
+        with pytest.raises(PlanError) as error:
+            call()
+        assert str(error.value) == says
+    assert digests(mixed) == {n: d for n, d in before.items() if n.endswith((".tar", "0.json", "1.json"))}
+    (mixed / "dataset.json").write_bytes((whole.folder / "dataset.json").read_bytes())
+    ended = run_echosdk("verify", str(mixed))
+    assert ended.status == 1
+    assert f"{mixed}/train-000001.json: was made from another plan (it differs in seed); run: echosdk repair" in ended.out
 
 
 @pytest.mark.parametrize("name", ["README.md", "train-000009.tar"])
