@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--num-videos", type=click.IntRange(1), help="How many videos [default: 8].")
 @click.option("--splits", metavar="train=N,val=N,test=N", help="How many videos of each split [default: all train].")
 @click.option("--frames", type=click.IntRange(1), help="Length of every video [default: the bundle's].")
-@click.option("--labels", type=click.Choice(["uniform", "empirical"]), default="uniform", show_default=True)
+@click.option("--labels", type=click.Choice(["uniform"]), default="uniform", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--shard-size", type=click.IntRange(1), help="Videos a shard [default: a sixteenth, 4 to 256].")
 @click.option("--micro-batch", type=click.IntRange(1), default=4, show_default=True, help="Videos made at once.")
@@ -89,7 +89,7 @@ def command(
         micro_batch=micro_batch,
         max_attempts=max_attempts,
         threads=threads,
-        device=options.pick_device(device).partition(":")[0],
+        device=device,
         dtype=dtype,
         format=format_,
         privacy_filter=not no_privacy_filter,

@@ -30,12 +30,10 @@ def components(function: F) -> F:
 
 
 def pick_device(name: str) -> str:
-    """Resolve `auto`."""
-    if name != "auto":
-        return name
-    import torch
+    """Resolve `auto`, and refuse what is no device or not there."""
+    from echosdk import devices
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return devices.pick_device(name)
 
 
 def say(line: str) -> None:

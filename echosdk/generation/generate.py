@@ -14,13 +14,14 @@ from attrs import field, frozen
 
 from echosdk.bundle import Bundle
 from echosdk.clips.video import VideoFormat, check_frame_size
+from echosdk.devices import pick_device
 from echosdk.errors import InputError, PlanError, PrivacyError
 from echosdk.generation.dataset import JOINED, find_plan, foreign_shards, merge
 from echosdk.generation.executors import Local
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, noise_key
 from echosdk.generation.plan import Plan, parse_shards, sealed
-from echosdk.generation.shards import ShardResult, make_shard, read_result
+from echosdk.generation.shards import ShardResult, make_private_folder, make_shard, read_result
 from echosdk.plugin_set import PluginSet, resolve
 from echosdk.registry import Registry
 
@@ -52,6 +53,7 @@ class Options:
     max_attempts: int = 20
     threads: int = 1
     device: str = "cpu"
+    """`cpu`, `cuda`, `cuda:N` or `auto`; the plan keeps only its kind."""
     dtype: str | None = None
     format: VideoFormat = "mp4"
     privacy_filter: bool = True
@@ -66,10 +68,11 @@ class ShardTask:
     private_audit: Path | None
     report: Report
     bundle: str = ""
+    device: str | None = None
     pipeline: Pipeline | None = None
 
     def __call__(self, number: int) -> ShardResult | None:
-        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()), self.bundle)
+        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()), self.bundle, self.device)
         return make_shard(pipeline, self.plan.shards[number], Folder.at(self.out), self.private_audit, self.report)
 
 
@@ -103,7 +106,19 @@ def generate(
     todo = [number for number in wanted if read_result(folder, plan.shards[number], plan) is None]
     if len(todo) < len(wanted):
         report(f"{len(wanted) - len(todo)} of {len(wanted)} shards are there already")
-    run_shards(plan, out, todo, bundle, registry, workers=workers, private_audit=private_audit, report=report)
+    if private_audit is not None:
+        make_private_folder(private_audit)
+    run_shards(
+        plan,
+        out,
+        todo,
+        bundle,
+        registry,
+        device=pick_device(options.device),
+        workers=workers,
+        private_audit=private_audit,
+        report=report,
+    )
     if any(read_result(folder, shard, plan) is None for shard in plan.shards):
         return None
     return merge(folder, plan, bundle)
@@ -152,7 +167,7 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
             micro_batch=options.micro_batch,
             max_attempts=options.max_attempts,
             threads=options.threads,
-            device=options.device,
+            device=pick_device(options.device).partition(":")[0],
             dtype=options.dtype or sampling.get("dtype", "float32"),
             format=options.format,
             privacy_filter=options.privacy_filter,
@@ -184,11 +199,12 @@ def run_shards(
     bundle: Bundle,
     registry: Registry,
     *,
+    device: str | None = None,
     workers: int | None = None,
     private_audit: Path | None = None,
     report: Report = _silent,
 ) -> None:
-    """Make shards on this machine: in this process, or in several."""
+    """Make shards on this machine: in this process, or in several. `device` may say which of the plan's kind."""
     if not numbers:
         return
     shared = not out.startswith("memory:")
@@ -197,9 +213,9 @@ def run_shards(
     if workers > 1 and not shared:
         raise InputError(f"--workers {workers}: {out} lies in the memory of one process; use one worker")
     workers = min(workers, len(numbers))
-    task = ShardTask(plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder))
+    task = ShardTask(plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder), device=device)
     if workers == 1:
-        task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry))
+        task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry, device))
     for done, result in enumerate(Local(workers).run(task, numbers), start=1):
         if result is None:
             report("a shard is being made by another process; it is left to that")
@@ -208,9 +224,9 @@ def run_shards(
 
 
 @lru_cache(maxsize=1)
-def _pipeline(plan: str, bundle: str) -> Pipeline:
+def _pipeline(plan: str, bundle: str, device: str | None) -> Pipeline:
     """Load a worker's pipeline once; the plan as JSON, the bundle's folder."""
-    return Pipeline.load(Plan.of_public(json.loads(plan)), Bundle.open(bundle), Registry.discover())
+    return Pipeline.load(Plan.of_public(json.loads(plan)), Bundle.open(bundle), Registry.discover(), device)
 
 
 def _public_name(bundle: str, registry: Registry) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from echosdk.bundle import Bundle
 from echosdk.clips.images import to_frames
+from echosdk.devices import pick_device
 from echosdk.errors import OutOfMemory, PluginError, PrivacyError
 from echosdk.generation.labels import uniform_labels
 from echosdk.generation.plan import Plan, Shard
@@ -75,8 +76,12 @@ class Pipeline:
     gate: Gate | None
 
     @classmethod
-    def load(cls, plan: Plan, bundle: Bundle, registry: Registry) -> Self:
-        """Build and load every component, and calibrate the gate. Fails closed."""
+    def load(cls, plan: Plan, bundle: Bundle, registry: Registry, device: str | None = None) -> Self:
+        """Build and load every component, and calibrate the gate. Fails closed.
+
+        `device` says which one of the plan's kind it is, where there are several.
+        """
+        device = pick_device(device or plan.device)
         torch.set_num_threads(plan.threads)
         plugin_set = PluginSet.from_plain(plan.plugin_set, where="plan")
         dtype: torch.dtype = getattr(torch, plan.dtype)
@@ -85,7 +90,7 @@ class Pipeline:
             component = plugin_set.build(registry, kind)
             bundle.load(kind, component, plugin_set.choices[kind].use)
             if hasattr(component, "to"):
-                component.to(plan.device, dtype)
+                component.to(device, dtype)
             return component
 
         encoder = loaded("encoder")

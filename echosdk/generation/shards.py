@@ -16,7 +16,7 @@ import numpy as np
 from attrs import field, frozen
 
 from echosdk.clips.video import encode_video
-from echosdk.errors import PlanError
+from echosdk.errors import InputError, PlanError
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, Tally
 from echosdk.generation.plan import Plan, Shard
@@ -130,7 +130,6 @@ def write_private_audit(
     folder: Path, shard: Shard, pipeline: Pipeline, tally: Tally, rows: list[dict[str, Any]]
 ) -> None:
     """Write what would undo the gate if it were public: tau, attempts, distances, rejected images. Mode 0600."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     rejections = [attrs.asdict(r, filter=attrs.filters.exclude("image")) for r in tally.rejections]
     tau = pipeline.gate.thresholds if pipeline.gate else None
     _private(
@@ -141,6 +140,16 @@ def write_private_audit(
         images = io.BytesIO()
         np.save(images, np.stack([rejection.image for rejection in tally.rejections]), allow_pickle=False)
         _private(folder / f"{shard.name}-rejected.npy", images.getvalue())
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make the folder of the private audit, before any work: for its owner alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(f"--private-audit {folder}: cannot be written to: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--private-audit {folder}: cannot be written to: it is read-only")
 
 
 def _private(path: Path, data: bytes) -> None:
