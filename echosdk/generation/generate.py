@@ -213,7 +213,9 @@ def run_shards(
     if workers > 1 and not shared:
         raise InputError(f"--workers {workers}: {out} lies in the memory of one process; use one worker")
     workers = min(workers, len(numbers))
-    task = ShardTask(plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder), device=device)
+    task = ShardTask(
+        plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder), device=device
+    )
     if workers == 1:
         task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry, device))
     for done, result in enumerate(Local(workers).run(task, numbers), start=1):

@@ -13,12 +13,13 @@ from typing import Any
 import attrs
 import cattrs
 import numpy as np
+import torch
 from attrs import field, frozen
 
 from echosdk.clips.video import encode_video
 from echosdk.errors import InputError, PlanError
 from echosdk.generation.files import Folder
-from echosdk.generation.pipeline import Pipeline, Tally
+from echosdk.generation.pipeline import Pipeline, Tally, decode
 from echosdk.generation.plan import Plan, Shard
 
 
@@ -130,7 +131,7 @@ def write_private_audit(
     folder: Path, shard: Shard, pipeline: Pipeline, tally: Tally, rows: list[dict[str, Any]]
 ) -> None:
     """Write what would undo the gate if it were public: tau, attempts, distances, rejected images. Mode 0600."""
-    rejections = [attrs.asdict(r, filter=attrs.filters.exclude("image")) for r in tally.rejections]
+    rejections = [attrs.asdict(r, filter=attrs.filters.exclude("still")) for r in tally.rejections]
     tau = pipeline.gate.thresholds if pipeline.gate else None
     _private(
         folder / f"{shard.name}.json",
@@ -138,7 +139,8 @@ def write_private_audit(
     )
     if tally.rejections:
         images = io.BytesIO()
-        np.save(images, np.stack([rejection.image for rejection in tally.rejections]), allow_pickle=False)
+        stills = torch.stack([rejection.still for rejection in tally.rejections])
+        np.save(images, decode(pipeline.encoder, stills), allow_pickle=False)
         _private(folder / f"{shard.name}-rejected.npy", images.getvalue())
 
 
