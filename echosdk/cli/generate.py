@@ -57,7 +57,7 @@ def command(
     max_attempts: int,
     format_: VideoFormat,
     dtype: str | None,
-    executor: str,
+    executor: str,  # there is one so far
     workers: int | None,
     threads: int,
     shards: str | None,
@@ -75,6 +75,7 @@ def command(
     from echosdk.generation.generate import Options, generate
     from echosdk.generation.plan import parse_splits
 
+    device = options.pick_device(device)
     wanted = Options(
         plugin_set=plugin_set_name,
         bundle=bundle,
@@ -95,10 +96,15 @@ def command(
         privacy_filter=not no_privacy_filter,
     )
     manifest = generate(
-        out, options=wanted, shards=shards, workers=workers, private_audit=private_audit, report=options.say
+        out,
+        options=wanted,
+        shards=shards,
+        workers=options.pick_workers(workers, out, device, threads),
+        private_audit=private_audit,
+        report=options.say,
     )
     if manifest is None:
-        click.echo(f"{out}: the wanted shards are done, others are still missing")
+        click.echo(f"{out}: not whole yet: some shards are missing, or being made by other processes")
         return
     if as_json:
         click.echo(json.dumps(manifest))

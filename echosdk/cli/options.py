@@ -36,6 +36,18 @@ def pick_device(name: str) -> str:
     return devices.pick_device(name)
 
 
+def pick_workers(asked: int | None, out: str, device: str, threads: int) -> int:
+    """Choose how many processes make shards: as many as this one may use CPU cores, where nothing else limits it."""
+    import os
+
+    if asked is not None:
+        return asked
+    if device != "cpu" or out.startswith("memory:"):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
 def say(line: str) -> None:
     """Print a line of progress to stderr."""
     click.echo(line, err=True)

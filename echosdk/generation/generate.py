@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from echosdk.clips.video import VideoFormat, check_frame_size
 from echosdk.devices import pick_device
 from echosdk.errors import InputError, PlanError, PrivacyError
 from echosdk.generation.dataset import JOINED, find_plan, foreign_shards, merge
-from echosdk.generation.executors import Local
+from echosdk.generation.executors import Executor, Local
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, noise_key
 from echosdk.generation.plan import Plan, parse_shards, sealed
@@ -82,6 +81,7 @@ def generate(
     options: Options | None = None,
     shards: str | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     private_audit: Path | None = None,
     registry: Registry | None = None,
     report: Report = _silent,
@@ -90,10 +90,12 @@ def generate(
 
     Shards that are there are kept: the same call goes on after an interruption. Returns None where, after the wanted
     `shards` (`"A:B"`), others are still missing. Raises `PlanError` where another plan lives at `out`.
+
+    Shards are made in this process, or by `workers` processes that discover plugins of their own; a script that asks
+    for several does so under `if __name__ == "__main__":`. An `executor` runs the tasks elsewhere: `out` and the
+    bundle's folder must be there too.
     """
     options = options or Options()
-    if registry is not None and workers is None:
-        workers = 1  # workers would discover plugins of their own
     registry = registry or Registry.discover()
     plan, bundle = make_plan(options, registry)
     folder = Folder.at(out)
@@ -116,6 +118,7 @@ def generate(
         registry,
         device=pick_device(options.device),
         workers=workers,
+        executor=executor,
         private_audit=private_audit,
         report=report,
     )
@@ -201,27 +204,29 @@ def run_shards(
     *,
     device: str | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     private_audit: Path | None = None,
     report: Report = _silent,
 ) -> None:
-    """Make shards on this machine: in this process, or in several. `device` may say which of the plan's kind."""
+    """Make shards: in this process, in several, or where an executor does. `device` says which of the plan's kind."""
+    if workers is not None and executor is not None:
+        raise InputError(f"workers {workers}: the executor has its own; say one of them")
     if not numbers:
         return
-    shared = not out.startswith("memory:")
-    if workers is None:
-        workers = max(1, (os.cpu_count() or 1) // plan.threads) if plan.device == "cpu" and shared else 1
-    if workers > 1 and not shared:
+    workers = workers or 1
+    if workers > 1 and out.startswith("memory:"):
         raise InputError(f"--workers {workers}: {out} lies in the memory of one process; use one worker")
     workers = min(workers, len(numbers))
+    here = executor is None and workers == 1
     task = ShardTask(
         plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder), device=device
     )
-    if workers == 1:
+    if here:
         task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry, device))
-    for done, result in enumerate(Local(workers).run(task, numbers), start=1):
+    for done, result in enumerate((executor or Local(workers)).run(task, numbers), start=1):
         if result is None:
             report("a shard is being made by another process; it is left to that")
-        elif workers > 1:  # a caller's `report` stays in its own process
+        elif not here:  # a caller's `report` stays in its own process
             report(f"{result.shard}: {len(result.samples)} videos; {done} of {len(numbers)} shards")
 
 

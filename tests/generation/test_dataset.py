@@ -117,7 +117,9 @@ def test_open_dataset_gives_every_split_its_own_samples(whole: Any) -> None:
 
 def test_open_dataset_shuffles_when_asked(whole: Any) -> None:
     keys = [sample["key"] for sample in echosdk.open_dataset(str(whole.folder), shuffle=100)]
-    assert sorted(keys) == [key for split in KEYS.values() for key in split]
+    in_order = [key for split in KEYS.values() for key in split]
+    assert sorted(keys) == in_order
+    assert keys != in_order
 
 
 def test_loader_workers_share_the_shards_and_can_be_started_anew(whole: Any) -> None:
