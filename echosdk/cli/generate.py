@@ -113,5 +113,6 @@ def command(
         click.echo(manifest["warning"])
     said = [f"{rate['hits']} of {rate['n']} {what}" for what, rate in manifest["rejected"].items() if rate["n"]]
     click.echo(f"dataset:  {out}  ({manifest['counts']['samples']} videos)")
-    click.echo(f"rejected: {', '.join(said) or 'nothing was asked'}")
+    nothing = "nothing was asked" if "warning" in manifest else "not told of a single video"
+    click.echo(f"rejected: {', '.join(said) or nothing}")
     click.echo(f"preview:  {out.rstrip('/')}/preview.html")

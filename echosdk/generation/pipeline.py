@@ -5,7 +5,7 @@ Labels, stills, judge, redraw the rejected, animate and stitch, judge the finish
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from echosdk.clips.images import to_frames
 from echosdk.devices import out_of_memory, pick_device, threads
 from echosdk.errors import OutOfMemory, PluginError, PrivacyError
 from echosdk.generation.labels import uniform_labels
+from echosdk.generation.made_with import hardware, versions
 from echosdk.generation.plan import Plan, Shard
 from echosdk.interfaces import Category, Conditions, Encoder, ImagePrior, Label, Stitcher, Verdict, VideoAnimator
 from echosdk.plugin_set import PluginSet
@@ -76,6 +77,8 @@ class Pipeline:
     animator: VideoAnimator
     stitcher: Stitcher
     gate: Gate | None
+    versions: Mapping[str, str] = field(factory=dict)
+    hardware: Mapping[str, str] = field(factory=dict)
 
     @classmethod
     def load(cls, plan: Plan, bundle: Bundle, registry: Registry, device: str | None = None) -> Self:
@@ -124,6 +127,8 @@ class Pipeline:
             animator=loaded("video_animator"),
             stitcher=loaded("stitcher"),
             gate=gate,
+            versions=versions(plugin_set, registry),
+            hardware=hardware(device),
         )
 
     def make(self, shard: Shard, tally: Tally) -> Iterator[Made]:

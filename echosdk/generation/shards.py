@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import io
 import json
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,22 +19,30 @@ import torch
 from attrs import field, frozen
 
 from echosdk.clips.video import encode_video
-from echosdk.errors import InputError, PlanError
+from echosdk.errors import DatasetError, InputError, PlanError
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, Tally, decode
 from echosdk.generation.plan import Plan, Shard
 
+COUNTS = ("stills", "rejected_stills", "videos", "rejected_videos")
+
 
 @frozen(kw_only=True)
 class ShardResult:
-    """What `SHARD.json` holds: the plan, the tar's digest, counts, and one row a sample. All of it is public."""
+    """What `SHARD.json` holds: the plan, the tar's digest, what made it, and one row a sample. All of it is public.
+
+    How often the filter said no is `sealed` with the bundle's secret: where a shard holds one sample, the count would
+    be that sample's number of attempts. Whoever joins the shards has the bundle, and publishes the totals.
+    """
 
     plan: dict[str, Any]
     shard: str
     split: str
     sha256: str
     size: int
-    counts: dict[str, int]
+    sealed: str
+    versions: dict[str, str]
+    hardware: dict[str, str]
     samples: list[dict[str, Any]] = field(factory=list)
 
 
@@ -70,26 +80,23 @@ def make_shard(
                 private_rows.append({"key": key, "attempt": made.attempt, "distance": made.distance})
                 report(f"{shard.name}: {len(rows)} of {len(shard.samples)} videos")
         data = buffer.getvalue()
-        counts = {
-            "samples": len(rows),
-            "stills": tally.stills,
-            "rejected_stills": tally.rejected_stills,
-            "videos": tally.videos,
-            "rejected_videos": tally.rejected_videos,
-        }
+        digest = hashlib.sha256(data).hexdigest()
+        counts = [getattr(tally, name) for name in COUNTS]
         result = ShardResult(
             plan=plan.public(),
             shard=shard.name,
             split=shard.split,
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=digest,
             size=len(data),
-            counts=counts,
+            sealed=_padded(struct.pack(">4Q", *counts), pipeline.key, digest).hex(),
+            versions=dict(pipeline.versions),
+            hardware=dict(pipeline.hardware),
             samples=rows,
         )
         if private_audit is not None:
             write_private_audit(private_audit, shard, pipeline, tally, private_rows)
         out.write(f"{shard.name}.tar", data)
-        out.write(f"{shard.name}.json", (json.dumps(attrs.asdict(result)) + "\n").encode())
+        out.write(f"{shard.name}.json", write_result(result))
         return result
 
 
@@ -109,6 +116,33 @@ def read_result(out: Folder, shard: Shard, plan: Plan) -> ShardResult | None:
             f"({plan.compared(result.plan)}); choose another --out for one of them, and remove its shards from here"
         )
     return result
+
+
+def read_counts(result: ShardResult, key: bytes) -> dict[str, int]:
+    """Return how many stills and videos the filter was asked about and rejected, with the bundle's secret.
+
+    Raises `DatasetError` where they contradict each other: the file was changed.
+    """
+    try:
+        numbers = struct.unpack(">4Q", _padded(bytes.fromhex(result.sealed), key, result.sha256))
+    except (ValueError, struct.error):
+        numbers = (0, 1, 0, 1)
+    stills, rejected_stills, videos, rejected_videos = numbers
+    samples = len(result.samples)
+    if (stills - rejected_stills, videos - rejected_videos) != (videos, samples):
+        raise DatasetError(f"{result.shard}.json: its counts are not those that were written; make this shard again")
+    return {"samples": samples, **dict(zip(COUNTS, numbers, strict=True))}
+
+
+def _padded(counts: bytes, key: bytes, digest: str) -> bytes:
+    """Add a pad of the secret and the shard's digest; adding it twice gives the counts again."""
+    pad = hmac.new(key, f"counts of {digest}".encode(), hashlib.sha256).digest()
+    return bytes(a ^ b for a, b in zip(counts, pad, strict=True))
+
+
+def write_result(result: ShardResult) -> bytes:
+    """Return the bytes of `SHARD.json`."""
+    return (json.dumps(attrs.asdict(result)) + "\n").encode()
 
 
 def parse_result(data: bytes) -> ShardResult | None:

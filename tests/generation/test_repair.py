@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from echosdk import DatasetError, Registry
 from echosdk.generation.dataset import verify
 from echosdk.generation.files import Folder
+from echosdk.generation.generate import generate
 from echosdk.generation.redo import repair
 
 
@@ -42,7 +44,7 @@ def shorten(path: Path) -> None:
 
 def another_count(path: Path) -> None:
     about = json.loads(path.read_text())
-    about["counts"]["rejected_stills"] += 1
+    about["versions"]["torch"] = "0"
     path.write_text(json.dumps(about))
 
 
@@ -73,6 +75,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "changed label": ("index.csv", edit_label, "its bytes are not those that were written; run: echosdk merge"),
     "missing index": ("index.csv", Path.unlink, "missing; run: echosdk merge"),
     "missing card": ("README.md", Path.unlink, "missing; run: echosdk merge"),
+    "changed card": ("README.md", lambda p: p.write_text(p.read_text().replace("evidence", "proof")), "its bytes are not those that were written; run: echosdk merge"),
     "changed preview": ("preview.html", flip, "its bytes are not those that were written; run: echosdk merge"),
 }
 
@@ -117,6 +120,34 @@ def test_repair_mends_everything_to_the_same_bytes(whole: Any, copy: Path, diges
     assert "train-000002.tar: is not part of this dataset; removed" in lines
     assert digests(copy) == digests(whole.folder)
     assert verify(Folder.at(str(copy))) == []
+
+
+def test_verify_sees_that_the_warning_was_taken_from_the_card(
+    options: Any, registry: Registry, tmp_path: Path
+) -> None:
+    unfiltered = attrs.evolve(options, privacy_filter=False, splits={"train": 1})
+    generate(str(tmp_path), options=unfiltered, registry=registry)
+    assert verify(Folder.at(str(tmp_path))) == []
+    card = (tmp_path / "README.md").read_text().splitlines(keepends=True)
+    assert card[0].startswith("**WARNING")
+    (tmp_path / "README.md").write_text("".join(card[2:]))
+    assert [problem.name for problem in verify(Folder.at(str(tmp_path)))] == ["README.md"]
+
+
+def test_repair_asks_for_a_strangers_archive_to_be_moved_and_changes_nothing(
+    copy: Path, digests: Any, whole: Any, registry: Registry
+) -> None:
+    """It is no shard of any plan, so it is not ours to remove; beside the shards it would be read with them."""
+    (copy / "x.tar").write_text("mine")
+    flip(copy / "train-000001.tar")
+    before = digests(copy)
+    with pytest.raises(DatasetError) as error:
+        repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, report=lambda line: None)
+    assert str(error.value) == (
+        f"{copy}/x.tar: is not part of this dataset, and not named as its shards are; move it elsewhere, "
+        f"then run: echosdk repair {copy}"
+    )
+    assert digests(copy) == before
 
 
 def test_repair_of_a_whole_dataset_makes_nothing(whole: Any, copy: Path, digests: Any, registry: Registry) -> None:
