@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import subprocess
@@ -9,11 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import echosdk
 from echosdk import registry as registry_module
 from echosdk.cli import COMMANDS
 from echosdk.clips import Traced
+from echosdk.devices import pick_device
 from echosdk.plugin_set import open_source
 
 GOES_WRONG = (
@@ -34,6 +37,14 @@ GOES_WRONG = (
     "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --set privacy_filter.percentile=200",
     "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --splits train=2,dev=1",
     "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --shards 9:12",
+    "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --device foo",
+    "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --device cpu:1",
+    "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --device cuda:99",
+    "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --labels empirical",
+    "generate --out OUT --plugin-set default-tiny --bundle BUNDLE --workers 1 --private-audit bad.toml/audit",
+    "generate --out foo://OUT --plugin-set default-tiny --bundle BUNDLE",
+    "generate --out s3://bucket/out --plugin-set default-tiny --bundle BUNDLE",
+    "train --plugin-set default-tiny --data phantom --out OUT --device foo",
     "train --plugin-set default-tiny --data phantm --out OUT",
     "train --plugin-set default-tiny --data phantom?patients=1 --out OUT",
     "bundle show nowhere",
@@ -42,7 +53,13 @@ GOES_WRONG = (
     "data show echonet-dynamic:nowhere",
     "data export phantom BUNDLE",
     "data export phantom OUT --layout phantom",
+    "data export phantom foo://OUT",
+    "data export phantom s3://bucket/out",
     "verify nowhere",
+    "verify foo://OUT",
+    "reproduce s3://bucket/out",
+    "merge foo://OUT",
+    "repair foo://OUT",
 )
 
 
@@ -63,6 +80,47 @@ def test_what_is_wrong_is_one_line_on_stderr_and_status_2(line, run_echosdk, tra
     assert "Traceback" not in ended.err
     assert not (tmp_path / "out" / "bundle.json").exists()
     assert not list((tmp_path / "out").glob("*.tar"))
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "says"),
+    [
+        ("foo", 0, "--device foo: no such device; choose from auto, cpu, cuda and cuda:N"),
+        ("cuda:x", 2, "--device cuda:x: no such device; choose from auto, cpu, cuda and cuda:N"),
+        ("cuda", 0, f"--device cuda: torch {torch.__version__} finds no CUDA device here; use --device cpu"),
+        ("cuda:2", 2, "--device cuda:2: there are 2, numbered from 0"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_by_its_name(device, there, says, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with pytest.raises(echosdk.InputError) as error:
+        pick_device(device)
+    assert str(error.value) == says
+    assert (pick_device("auto"), pick_device("cpu")) == ("cuda" if there else "cpu", "cpu")
+
+
+def test_an_error_of_the_system_is_one_line_and_status_two(run_echosdk, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere/file")
+
+    monkeypatch.setattr("echosdk.plugin_listing.list_offers", full)
+    ended = run_echosdk("plugins", "list")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == "echosdk: somewhere/file: No space left on device\n"
+
+
+def test_a_private_audit_that_cannot_be_written_is_refused_before_any_work(
+    run_echosdk, trained_tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("echosdk.generation.pipeline.Pipeline.load", lambda *_: pytest.fail("work was done"))
+    (tmp_path / "file").write_text("")
+    words = ("--plugin-set", "default-tiny", "--bundle", str(trained_tiny.folder), "--workers", "1")
+    audit = tmp_path / "file" / "audit"
+    ended = run_echosdk("generate", *words, "--out", str(tmp_path / "out"), "--private-audit", str(audit))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == f"echosdk: --private-audit {audit}: cannot be written to: Not a directory\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_bundle_ends_generation_with_one_line_and_nothing_written(run_echosdk, tiny_bundle, tmp_path):

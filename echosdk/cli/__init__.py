@@ -66,6 +66,10 @@ def main(arguments: list[str] | None = None) -> Any:
     except EchoError as error:
         click.echo(f"echosdk: {_one_line(str(error))}", err=True)
         sys.exit(2)
+    except OSError as error:  # a disk that is full, a file that may not be read
+        where = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"echosdk: {where}{_one_line(error.strerror or str(error))}", err=True)
+        sys.exit(2)
 
 
 def _one_line(text: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--num-videos", type=click.IntRange(1), help="How many videos [default: 8].")
 @click.option("--splits", metavar="train=N,val=N,test=N", help="How many videos of each split [default: all train].")
 @click.option("--frames", type=click.IntRange(1), help="Length of every video [default: the bundle's].")
-@click.option("--labels", type=click.Choice(["uniform", "empirical"]), default="uniform", show_default=True)
+@click.option("--labels", type=click.Choice(["uniform"]), default="uniform", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--shard-size", type=click.IntRange(1), help="Videos a shard [default: a sixteenth, 4 to 256].")
 @click.option("--micro-batch", type=click.IntRange(1), default=4, show_default=True, help="Videos made at once.")
@@ -57,7 +57,7 @@ def command(
     max_attempts: int,
     format_: VideoFormat,
     dtype: str | None,
-    executor: str,
+    executor: str,  # there is one so far
     workers: int | None,
     threads: int,
     shards: str | None,
@@ -75,6 +75,7 @@ def command(
     from echosdk.generation.generate import Options, generate
     from echosdk.generation.plan import parse_splits
 
+    device = options.pick_device(device)
     wanted = Options(
         plugin_set=plugin_set_name,
         bundle=bundle,
@@ -89,16 +90,21 @@ def command(
         micro_batch=micro_batch,
         max_attempts=max_attempts,
         threads=threads,
-        device=options.pick_device(device).partition(":")[0],
+        device=device,
         dtype=dtype,
         format=format_,
         privacy_filter=not no_privacy_filter,
     )
     manifest = generate(
-        out, options=wanted, shards=shards, workers=workers, private_audit=private_audit, report=options.say
+        out,
+        options=wanted,
+        shards=shards,
+        workers=options.pick_workers(workers, out, device, threads),
+        private_audit=private_audit,
+        report=options.say,
     )
     if manifest is None:
-        click.echo(f"{out}: the wanted shards are done, others are still missing")
+        click.echo(f"{out}: not whole yet: some shards are missing, or being made by other processes")
         return
     if as_json:
         click.echo(json.dumps(manifest))
@@ -107,5 +113,6 @@ def command(
         click.echo(manifest["warning"])
     said = [f"{rate['hits']} of {rate['n']} {what}" for what, rate in manifest["rejected"].items() if rate["n"]]
     click.echo(f"dataset:  {out}  ({manifest['counts']['samples']} videos)")
-    click.echo(f"rejected: {', '.join(said) or 'nothing was asked'}")
+    nothing = "nothing was asked" if "warning" in manifest else "not told of a single video"
+    click.echo(f"rejected: {', '.join(said) or nothing}")
     click.echo(f"preview:  {out.rstrip('/')}/preview.html")

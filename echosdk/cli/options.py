@@ -30,12 +30,22 @@ def components(function: F) -> F:
 
 
 def pick_device(name: str) -> str:
-    """Resolve `auto`."""
-    if name != "auto":
-        return name
-    import torch
+    """Resolve `auto`, and refuse what is no device or not there."""
+    from echosdk import devices
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return devices.pick_device(name)
+
+
+def pick_workers(asked: int | None, out: str, device: str, threads: int) -> int:
+    """Choose how many processes make shards: as many as this one may use CPU cores, where nothing else limits it."""
+    import os
+
+    if asked is not None:
+        return asked
+    if device != "cpu" or out.startswith("memory:"):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
 
 
 def say(line: str) -> None:

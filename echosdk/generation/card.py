@@ -34,9 +34,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
             f"Every still and every finished video was compared with the training references by "
             f"`{plan['plugin_set']['privacy_filter']['use']}`; what came too near was rejected and drawn again.",
             "",
-            "| what | rejected | of | rate | 95 % interval |",
-            "|---|---|---|---|---|",
-            *(_rate(what, rejected[what]) for what in ("stills", "videos")),
+            *_rates(rejected),
             "",
         ]
     else:
@@ -66,6 +64,13 @@ def _label(label: Mapping[str, Any]) -> str:
     if "values" in label:
         return f"- `{label['name']}`: " + ", ".join(f"{value} ({count})" for value, count in label["values"].items())
     return f"- `{label['name']}` ({label['unit']}): {label['low']:g} to {label['high']:g}, mean {label['mean']:.1f}"
+
+
+def _rates(rejected: Mapping[str, Any]) -> list[str]:
+    if not rejected:
+        return ["How often is not told: of a single video, the count would be its number of attempts."]
+    head = ["| what | rejected | of | rate | 95 % interval |", "|---|---|---|---|---|"]
+    return [*head, *(_rate(what, rejected[what]) for what in ("stills", "videos"))]
 
 
 def _rate(what: str, rate: Mapping[str, Any]) -> str:

@@ -6,26 +6,32 @@ import csv
 import hashlib
 import io
 import json
-import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import cattrs
 import numpy as np
 from attrs import frozen
 from scipy.stats import binomtest
 
-from echosdk.bundle import Bundle, library_versions
+from echosdk.bundle import Bundle
 from echosdk.clips.video import decode_video
 from echosdk.errors import DatasetError
 from echosdk.generation.card import render_card
 from echosdk.generation.files import Folder
-from echosdk.generation.plan import Plan
-from echosdk.generation.shards import ShardResult, read_result
+from echosdk.generation.made_with import joined
+from echosdk.generation.pipeline import noise_key
+from echosdk.generation.plan import Plan, first_reason
+from echosdk.generation.shards import (
+    COUNTS,
+    ShardResult,
+    parse_result,
+    read_counts,
+    read_result,
+    write_result,
+)
 from echosdk.interfaces import SPLITS, Category, Label
 
 if TYPE_CHECKING:
@@ -49,22 +55,48 @@ class Problem:
     message: str
 
 
+@frozen(kw_only=True)
+class _Entry:
+    shard: str
+    split: str
+    sha256: str
+    size: int
+    samples: int
+    description: str
+
+
+@frozen(kw_only=True)
+class _Read:
+    """What is read again of `dataset.json`; the rest of it is for people."""
+
+    plan: Mapping[str, Any]
+    counts: Mapping[str, int]
+    shards: tuple[_Entry, ...]
+    files: Mapping[str, str]
+
+
 def read_manifest(out: Folder) -> dict[str, Any]:
-    """Read `dataset.json`."""
+    """Read `dataset.json`, checked: it has a plan, and lists the plan's shards."""
     if MANIFEST not in out.names():
         raise DatasetError(
             f"{out.url}: no dataset here: {MANIFEST} is missing; if shards are, run: echosdk merge {out.url}"
         )
     try:
         manifest: dict[str, Any] = json.loads(out.read(MANIFEST))
-    except ValueError as error:
+        if not isinstance(manifest, dict):
+            raise ValueError("holds no table")
+        if manifest.get("schema") != SCHEMA_VERSION:
+            raise DatasetError(
+                f"{out.url}/{MANIFEST}: schema {manifest.get('schema')!r}; this version reads {SCHEMA_VERSION}"
+            )
+        read = cattrs.structure(manifest, _Read)
+        plan = Plan.of_public(manifest["plan"])
+        if [entry.shard for entry in read.shards] != [shard.name for shard in plan.shards]:
+            raise ValueError("lists other shards than its plan has")
+    except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
         raise DatasetError(
-            f"{out.url}/{MANIFEST}: damaged: {error}; remove it and run: echosdk merge {out.url}"
+            f"{out.url}/{MANIFEST}: damaged: {first_reason(error)}; remove it and run: echosdk merge {out.url}"
         ) from error
-    if manifest.get("schema") != SCHEMA_VERSION:
-        raise DatasetError(
-            f"{out.url}/{MANIFEST}: schema {manifest.get('schema')!r}; this version reads {SCHEMA_VERSION}"
-        )
     return manifest
 
 
@@ -80,19 +112,23 @@ def find_plan(out: Folder) -> Plan | None:
     """Return the plan that `dataset.json` or any finished shard was made from; None where there is neither."""
     names = out.names()
     if MANIFEST in names:
-        return Plan(**read_manifest(out)["plan"])
+        return Plan.of_public(read_manifest(out)["plan"])
     for name in names:
         if name.endswith(".json") and f"{name.removesuffix('.json')}.tar" in names:
-            with suppress(ValueError, TypeError, KeyError):  # damaged: the next one will do
-                return Plan(**json.loads(out.read(name))["plan"])
+            result = parse_result(out.read(name))
+            if result is not None:  # damaged: the next one will do
+                return Plan.of_public(result.plan)
     return None
 
 
 def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
-    """Write `dataset.json`, `index.csv`, the card and the preview, once all shards are there."""
+    """Write `dataset.json`, `index.csv`, the card and the preview, once all shards are there.
+
+    Raises `PlanError` where one of them was made from another plan.
+    """
     from echosdk.report.preview import render_preview
 
-    results = [read_result(out, shard) for shard in plan.shards]
+    results = [read_result(out, shard, plan) for shard in plan.shards]
     missing = [shard.name for shard, result in zip(plan.shards, results, strict=True) if result is None]
     if missing:
         raise DatasetError(
@@ -102,9 +138,13 @@ def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
     manifest = describe(plan, bundle, done)
     rows = [row for result in done for row in result.samples]
     preview = render_preview(manifest, rows, lambda key: read_video_bytes(out, done, key, plan.format))
-    files = {"index.csv": _index(done, plan.format), "preview.html": preview.encode()}
+    files = {
+        "index.csv": _index(done, plan.format),
+        "README.md": render_card(manifest).encode(),
+        "preview.html": preview.encode(),
+    }
     manifest |= {"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
-    files |= {"README.md": render_card(manifest).encode(), MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
+    files |= {MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
     with out.lock("dataset") as mine:  # another process that joins writes the same bytes
         if mine:
             for name, data in files.items():
@@ -115,10 +155,17 @@ def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
 
 def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict[str, Any]:
     """Return the public manifest."""
-    counts: dict[str, int] = {}
+    key = noise_key(bundle, plan)
+    counts = dict.fromkeys(("samples", *COUNTS), 0)
     for result in results:
-        for name, number in result.counts.items():
-            counts[name] = counts.get(name, 0) + number
+        for name, number in read_counts(result, key).items():
+            counts[name] += number
+    rejected = {
+        what: rate(counts[f"rejected_{what}"], counts[what] if plan.privacy_filter else 0)
+        for what in ("stills", "videos")
+    }
+    if counts["samples"] == 1:  # a total of one sample is its number of attempts: private
+        counts, rejected = {"samples": 1}, {}
     samples = [row for result in results for row in result.samples]
     manifest: dict[str, Any] = {} if plan.privacy_filter else {"warning": NO_FILTER}
     return manifest | {
@@ -126,22 +173,26 @@ def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict
         "what": "Synthetic videos made by echosdk. Evidence for your own assessment, not a certificate.",
         "plan": plan.public(),
         "counts": counts,
-        "rejected": {
-            what: rate(counts[f"rejected_{what}"], counts[what] if plan.privacy_filter else 0)
-            for what in ("stills", "videos")
-        },
+        "rejected": rejected,
         "labels": [
             _label_statistics(label, [row["labels"][label.name] for row in samples]) for label in bundle.manifest.labels
         ],
         "trained_on": {k: v for k, v in bundle.manifest.data.items() if k != "fingerprint"},
         "shards": [_entry(result) for result in results],
-        "versions": {"echosdk": version("echosdk"), **library_versions(), "python": platform.python_version()},
-        "hardware": {"machine": platform.machine(), "device": plan.device},
+        "versions": joined(result.versions for result in results),
+        "hardware": joined(result.hardware for result in results),
     }
 
 
 def _entry(result: ShardResult) -> dict[str, Any]:
-    return attrs.asdict(result, filter=attrs.filters.exclude("samples", "plan"))
+    return {
+        "shard": result.shard,
+        "split": result.split,
+        "sha256": result.sha256,
+        "size": result.size,
+        "samples": len(result.samples),
+        "description": hashlib.sha256(write_result(result)).hexdigest(),
+    }
 
 
 def rate(hits: int, n: int) -> dict[str, Any]:
@@ -167,15 +218,21 @@ def verify(out: Folder) -> list[Problem]:
             problems.append(Problem(name=name, message="its bytes are not those that were written"))
             continue
         samples = sum(1 for _ in read_samples(data))
-        if samples != entry["counts"]["samples"]:
-            problems.append(Problem(name=name, message=f"holds {samples} samples, not {entry['counts']['samples']}"))
-    plan = Plan(**manifest["plan"])
+        if samples != entry["samples"]:
+            problems.append(Problem(name=name, message=f"holds {samples} samples, not {entry['samples']}"))
+    plan = Plan.of_public(manifest["plan"])
     for shard, entry in zip(plan.shards, manifest["shards"], strict=True):
-        result = read_result(out, shard)
-        if f"{shard.name}.json" not in names:
-            problems.append(Problem(name=f"{shard.name}.json", message="missing"))
-        elif f"{shard.name}.tar" in names and (result is None or _entry(result) != entry):
-            problems.append(Problem(name=f"{shard.name}.json", message="does not say what the manifest says"))
+        name = f"{shard.name}.json"
+        if name not in names:
+            problems.append(Problem(name=name, message="missing"))
+            continue
+        data = out.read(name)
+        result = parse_result(data)
+        if result is not None and result.plan != plan.public():
+            message = f"was made from another plan ({plan.compared(result.plan)}); run: echosdk repair"
+            problems.append(Problem(name=name, message=message))
+        elif result is None or _entry(result) != entry or write_result(result) != data:
+            problems.append(Problem(name=name, message="does not say what the manifest says"))
     known = {f"{entry['shard']}.tar" for entry in manifest["shards"]}
     others = {name for name in names - known if name.endswith(".tar")} | foreign_shards(out, plan)
     problems += [Problem(name=name, message="is not part of this dataset") for name in sorted(others)]

@@ -43,7 +43,8 @@ class Local:
             except BrokenProcessPool as error:
                 raise OutOfMemory(
                     "a worker process was killed, most often for lack of memory; finished shards are kept: "
-                    "run the same command again with fewer --workers"
+                    "run the same command again with fewer --workers (a script that asks for workers does so under "
+                    "`if __name__ == '__main__':`)"
                 ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from attrs import frozen
 
-from echosdk.errors import DatasetError
+from echosdk.errors import DatasetError, InputError
 
 
 @frozen
@@ -24,7 +24,11 @@ class Folder:
 
     @classmethod
     def at(cls, url: str) -> Folder:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        """Open a folder. Raises `InputError` where the URL's protocol is unknown, or its package is not installed."""
+        try:
+            filesystem, path = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise InputError(f"{url}: cannot be opened: {error}") from error
         return cls(url, filesystem, path.rstrip("/"))
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,13 +13,14 @@ from attrs import field, frozen
 
 from echosdk.bundle import Bundle
 from echosdk.clips.video import VideoFormat, check_frame_size
+from echosdk.devices import pick_device
 from echosdk.errors import InputError, PlanError, PrivacyError
 from echosdk.generation.dataset import JOINED, find_plan, foreign_shards, merge
-from echosdk.generation.executors import Local
+from echosdk.generation.executors import Executor, Local
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, noise_key
 from echosdk.generation.plan import Plan, parse_shards, sealed
-from echosdk.generation.shards import ShardResult, make_shard, read_result
+from echosdk.generation.shards import ShardResult, make_private_folder, make_shard, read_result
 from echosdk.plugin_set import PluginSet, resolve
 from echosdk.registry import Registry
 
@@ -52,6 +52,7 @@ class Options:
     max_attempts: int = 20
     threads: int = 1
     device: str = "cpu"
+    """`cpu`, `cuda`, `cuda:N` or `auto`; the plan keeps only its kind."""
     dtype: str | None = None
     format: VideoFormat = "mp4"
     privacy_filter: bool = True
@@ -66,10 +67,11 @@ class ShardTask:
     private_audit: Path | None
     report: Report
     bundle: str = ""
+    device: str | None = None
     pipeline: Pipeline | None = None
 
     def __call__(self, number: int) -> ShardResult | None:
-        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()), self.bundle)
+        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()), self.bundle, self.device)
         return make_shard(pipeline, self.plan.shards[number], Folder.at(self.out), self.private_audit, self.report)
 
 
@@ -79,6 +81,7 @@ def generate(
     options: Options | None = None,
     shards: str | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     private_audit: Path | None = None,
     registry: Registry | None = None,
     report: Report = _silent,
@@ -87,10 +90,12 @@ def generate(
 
     Shards that are there are kept: the same call goes on after an interruption. Returns None where, after the wanted
     `shards` (`"A:B"`), others are still missing. Raises `PlanError` where another plan lives at `out`.
+
+    Shards are made in this process, or by `workers` processes that discover plugins of their own; a script that asks
+    for several does so under `if __name__ == "__main__":`. An `executor` runs the tasks elsewhere: `out` and the
+    bundle's folder must be there too.
     """
     options = options or Options()
-    if registry is not None and workers is None:
-        workers = 1  # workers would discover plugins of their own
     registry = registry or Registry.discover()
     plan, bundle = make_plan(options, registry)
     folder = Folder.at(out)
@@ -100,11 +105,24 @@ def generate(
         )
     refuse_other_plan(folder, plan)
     wanted = parse_shards(shards, len(plan.shards))
-    todo = [number for number in wanted if read_result(folder, plan.shards[number]) is None]
+    todo = [number for number in wanted if read_result(folder, plan.shards[number], plan) is None]
     if len(todo) < len(wanted):
         report(f"{len(wanted) - len(todo)} of {len(wanted)} shards are there already")
-    run_shards(plan, out, todo, bundle, registry, workers=workers, private_audit=private_audit, report=report)
-    if any(read_result(folder, shard) is None for shard in plan.shards):
+    if private_audit is not None:
+        make_private_folder(private_audit)
+    run_shards(
+        plan,
+        out,
+        todo,
+        bundle,
+        registry,
+        device=pick_device(options.device),
+        workers=workers,
+        executor=executor,
+        private_audit=private_audit,
+        report=report,
+    )
+    if any(read_result(folder, shard, plan) is None for shard in plan.shards):
         return None
     return merge(folder, plan, bundle)
 
@@ -152,7 +170,7 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
             micro_batch=options.micro_batch,
             max_attempts=options.max_attempts,
             threads=options.threads,
-            device=options.device,
+            device=pick_device(options.device).partition(":")[0],
             dtype=options.dtype or sampling.get("dtype", "float32"),
             format=options.format,
             privacy_filter=options.privacy_filter,
@@ -171,11 +189,9 @@ def refuse_other_plan(folder: Folder, plan: Plan) -> None:
         if others:
             raise PlanError(f"{folder.url}: holds {min(others)}, which is none of this plan's; choose another --out")
         return
-    mine, theirs = plan.public(), there.public()
-    different = [key for key in mine if key != "digest" and theirs[key] != mine[key]]
-    what = f"it differs in {', '.join(different)}" if different else "its bundle had other private parts"
     raise PlanError(
-        f"{folder.url}: holds a dataset of another plan ({what}); choose another --out, or remove what is there"
+        f"{folder.url}: holds a dataset of another plan ({plan.compared(there.public())}); "
+        "choose another --out, or remove what is there"
     )
 
 
@@ -186,33 +202,38 @@ def run_shards(
     bundle: Bundle,
     registry: Registry,
     *,
+    device: str | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     private_audit: Path | None = None,
     report: Report = _silent,
 ) -> None:
-    """Make shards on this machine: in this process, or in several."""
+    """Make shards: in this process, in several, or where an executor does. `device` says which of the plan's kind."""
+    if workers is not None and executor is not None:
+        raise InputError(f"workers {workers}: the executor has its own; say one of them")
     if not numbers:
         return
-    shared = not out.startswith("memory:")
-    if workers is None:
-        workers = max(1, (os.cpu_count() or 1) // plan.threads) if plan.device == "cpu" and shared else 1
-    if workers > 1 and not shared:
+    workers = workers or 1
+    if workers > 1 and out.startswith("memory:"):
         raise InputError(f"--workers {workers}: {out} lies in the memory of one process; use one worker")
     workers = min(workers, len(numbers))
-    task = ShardTask(plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder))
-    if workers == 1:
-        task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry))
-    for done, result in enumerate(Local(workers).run(task, numbers), start=1):
+    here = executor is None and workers == 1
+    task = ShardTask(
+        plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder), device=device
+    )
+    if here:
+        task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry, device))
+    for done, result in enumerate((executor or Local(workers)).run(task, numbers), start=1):
         if result is None:
             report("a shard is being made by another process; it is left to that")
-        elif workers > 1:  # a caller's `report` stays in its own process
+        elif not here:  # a caller's `report` stays in its own process
             report(f"{result.shard}: {len(result.samples)} videos; {done} of {len(numbers)} shards")
 
 
 @lru_cache(maxsize=1)
-def _pipeline(plan: str, bundle: str) -> Pipeline:
+def _pipeline(plan: str, bundle: str, device: str | None) -> Pipeline:
     """Load a worker's pipeline once; the plan as JSON, the bundle's folder."""
-    return Pipeline.load(Plan(**json.loads(plan)), Bundle.open(bundle), Registry.discover())
+    return Pipeline.load(Plan.of_public(json.loads(plan)), Bundle.open(bundle), Registry.discover(), device)
 
 
 def _public_name(bundle: str, registry: Registry) -> str:

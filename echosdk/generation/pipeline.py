@@ -5,7 +5,8 @@ Labels, stills, judge, redraw the rejected, animate and stitch, judge the finish
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -15,28 +16,31 @@ from numpy.typing import NDArray
 
 from echosdk.bundle import Bundle
 from echosdk.clips.images import to_frames
+from echosdk.devices import out_of_memory, pick_device, threads
 from echosdk.errors import OutOfMemory, PluginError, PrivacyError
 from echosdk.generation.labels import uniform_labels
+from echosdk.generation.made_with import hardware, versions
 from echosdk.generation.plan import Plan, Shard
-from echosdk.interfaces import Category, Conditions, Encoder, ImagePrior, Label, Stitcher, VideoAnimator
+from echosdk.interfaces import Category, Conditions, Encoder, ImagePrior, Label, Stitcher, Verdict, VideoAnimator
 from echosdk.plugin_set import PluginSet
 from echosdk.privacy.gate import Gate
 from echosdk.registry import Registry
 from echosdk.seeding import generator
 
 DECODE_BATCH = 16
+LOADING = "out of memory while the components were loaded and the filter calibrated; try another --device"
 
 
 @frozen(kw_only=True)
 class Rejection:
-    """One rejected draw: private."""
+    """One rejected draw, with its latents `c h w` (of a video, those of its first frame): private."""
 
     sample: int
     attempt: int
     what: str
     distance: float
     tau: float
-    image: NDArray[np.uint8]
+    still: torch.Tensor
 
 
 @frozen(kw_only=True)
@@ -73,11 +77,21 @@ class Pipeline:
     animator: VideoAnimator
     stitcher: Stitcher
     gate: Gate | None
+    versions: Mapping[str, str] = field(factory=dict)
+    hardware: Mapping[str, str] = field(factory=dict)
 
     @classmethod
-    def load(cls, plan: Plan, bundle: Bundle, registry: Registry) -> Self:
-        """Build and load every component, and calibrate the gate. Fails closed."""
-        torch.set_num_threads(plan.threads)
+    def load(cls, plan: Plan, bundle: Bundle, registry: Registry, device: str | None = None) -> Self:
+        """Build and load every component, and calibrate the gate. Fails closed.
+
+        `device` says which one of the plan's kind it is, where there are several.
+        """
+        device = pick_device(device or plan.device)
+        with threads(plan.threads), _enough_memory(LOADING):
+            return cls._load(plan, bundle, registry, device)
+
+    @classmethod
+    def _load(cls, plan: Plan, bundle: Bundle, registry: Registry, device: str) -> Self:
         plugin_set = PluginSet.from_plain(plan.plugin_set, where="plan")
         dtype: torch.dtype = getattr(torch, plan.dtype)
 
@@ -85,7 +99,7 @@ class Pipeline:
             component = plugin_set.build(registry, kind)
             bundle.load(kind, component, plugin_set.choices[kind].use)
             if hasattr(component, "to"):
-                component.to(plan.device, dtype)
+                component.to(device, dtype)
             return component
 
         encoder = loaded("encoder")
@@ -113,21 +127,19 @@ class Pipeline:
             animator=loaded("video_animator"),
             stitcher=loaded("stitcher"),
             gate=gate,
+            versions=versions(plugin_set, registry),
+            hardware=hardware(device),
         )
 
     def make(self, shard: Shard, tally: Tally) -> Iterator[Made]:
         """Make a shard's samples in order, in batches of the plan's micro-batch."""
         for first in range(0, len(shard.samples), self.plan.micro_batch):
             samples = list(shard.samples[first : first + self.plan.micro_batch])
-            try:
-                yield from self._make_batch(samples, tally)
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                raise OutOfMemory(
-                    f"{shard.name}: out of memory with micro-batches of {self.plan.micro_batch}; "
-                    f"try --micro-batch {max(1, self.plan.micro_batch // 2)} (this is another plan)"
-                ) from error
+            with threads(self.plan.threads), _enough_memory(f"{shard.name}: {_batches(self.plan)}"):
+                made = self._make_batch(samples, tally)
+            yield from made
 
-    def _make_batch(self, samples: list[int], tally: Tally) -> Iterator[Made]:
+    def _make_batch(self, samples: list[int], tally: Tally) -> list[Made]:
         conditions = {s: uniform_labels(self.labels, self.plan.seed, s, self.key) for s in samples}
         attempts = dict.fromkeys(samples, 0)
         finished: dict[int, tuple[torch.Tensor, float | None]] = {}
@@ -147,17 +159,18 @@ class Pipeline:
                     finished[sample] = videos[i], float(verdict.distance[i]) if verdict else None
                     continue
                 tally.rejected_videos += 1
-                tally.rejections.append(self._rejection(sample, attempts[sample], "video", verdict, i, videos[i, :1]))
+                tally.rejections.append(_rejection(sample, attempts[sample], "video", verdict, i, videos[i, 0]))
                 self._next(attempts, sample, tally)
-        for sample in samples:
-            video, distance = finished[sample]
-            yield Made(
+        return [
+            Made(
                 sample=sample,
                 labels=conditions[sample],
-                frames=to_frames(self._decode(video)),
+                frames=decode(self.encoder, finished[sample][0]),
                 attempt=attempts[sample],
-                distance=distance,
+                distance=finished[sample][1],
             )
+            for sample in samples
+        ]
 
     def _stills(
         self, samples: list[int], attempts: dict[int, int], conditions: dict[int, Conditions], tally: Tally
@@ -174,9 +187,7 @@ class Pipeline:
                     kept[sample] = stills[i]
                     continue
                 tally.rejected_stills += 1
-                tally.rejections.append(
-                    self._rejection(sample, attempts[sample], "still", verdict, i, stills[i : i + 1])
-                )
+                tally.rejections.append(_rejection(sample, attempts[sample], "still", verdict, i, stills[i]))
                 self._next(attempts, sample, tally)
         return torch.stack([kept[s] for s in samples])
 
@@ -190,21 +201,44 @@ class Pipeline:
                 "shard is kept"
             )
 
-    def _decode(self, video: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.encoder.decode(part).cpu() for part in video.split(DECODE_BATCH)])
-
-    def _rejection(self, sample: int, attempt: int, what: str, verdict: Any, i: int, still: torch.Tensor) -> Rejection:
-        return Rejection(
-            sample=sample,
-            attempt=attempt,
-            what=what,
-            distance=float(verdict.distance[i]),
-            tau=verdict.tau,
-            image=to_frames(self._decode(still))[0],
-        )
-
     def _generator(self, sample: int, attempt: int, purpose: str) -> torch.Generator:
         return generator(self.plan.seed, sample, attempt, purpose, key=self.key)
+
+
+def decode(encoder: Encoder, latents: torch.Tensor) -> NDArray[np.uint8]:
+    """Decode latents `n c h w` to frames, a few at a time: as images, a whole video's are many times its frames."""
+    return np.concatenate([to_frames(encoder.decode(part)) for part in latents.split(DECODE_BATCH)])
+
+
+def _rejection(sample: int, attempt: int, what: str, verdict: Verdict, i: int, still: torch.Tensor) -> Rejection:
+    return Rejection(
+        sample=sample,
+        attempt=attempt,
+        what=what,
+        distance=float(verdict.distance[i]),
+        tau=verdict.tau,
+        still=still.clone(),  # of a video, it would keep the whole
+    )
+
+
+@contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    """Raise `OutOfMemory` with what was done, and what to do about it."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemory(f"{what}, or fewer --workers, or a machine with more memory") from error
+
+
+def _batches(plan: Plan) -> str:
+    if plan.micro_batch == 1:
+        return "out of memory with one video at a time; try fewer --frames (this is another plan)"
+    return (
+        f"out of memory with micro-batches of {plan.micro_batch}; try --micro-batch {plan.micro_batch // 2} "
+        "(this is another plan)"
+    )
 
 
 def noise_key(bundle: Bundle, plan: Plan) -> bytes:

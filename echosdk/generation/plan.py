@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import attrs
+import cattrs
 from attrs import field, frozen
 from attrs.validators import ge, gt, in_
 
@@ -71,6 +72,37 @@ class Plan:
     def public(self) -> dict[str, Any]:
         """Return what `dataset.json` says of the plan."""
         return attrs.asdict(self)
+
+    @classmethod
+    def of_public(cls, plain: Any) -> Self:
+        """Return the plan of what `public` says. Raises `ValueError`, in a line, where that is no whole plan."""
+        try:
+            plan = _CONVERTER.structure(plain, cls)
+        except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
+            raise ValueError(f"no plan: {first_reason(error)}") from error
+        if plan.public() != plain:
+            raise ValueError(f"no plan: {', '.join(plan.different(plain))} is missing or no such value")
+        return plan
+
+    def different(self, other: Mapping[str, Any]) -> list[str]:
+        """Return the names of what differs in another plan's `public`, but for the digest."""
+        return [key for key, mine in self.public().items() if key != "digest" and other.get(key) != mine]
+
+    def compared(self, other: Mapping[str, Any]) -> str:
+        """Say in what another plan differs, for messages."""
+        different = self.different(other)
+        return f"it differs in {', '.join(different)}" if different else "its bundle had other private parts"
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+
+def first_reason(error: BaseException) -> str:
+    """Say what went wrong first, in a line; cattrs nests it in groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = (error.args and error.args[0]) or error  # attrs' validators carry more arguments than the message
+    return " ".join(f"{type(error).__name__}: {text}".split())
 
 
 @frozen(kw_only=True)

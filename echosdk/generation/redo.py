@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from echosdk.bundle import Bundle
-from echosdk.errors import InputError, PlanError
+from echosdk.errors import DatasetError, InputError, PlanError
 from echosdk.generation.dataset import foreign_shards, merge, read_plan, verify
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import run_shards
@@ -84,10 +84,17 @@ def repair(
     registry = registry or Registry.discover()
     plan, opened = plan_with_bundle(out, bundle, registry)
     bad = {problem.name for problem in verify(out)}
+    own = {f"{shard.name}.tar" for shard in plan.shards} | foreign_shards(out, plan)
+    strange = sorted(name for name in bad if name.endswith(".tar") and name not in own)
+    if strange:
+        raise DatasetError(
+            f"{out.url}/{strange[0]}: is not part of this dataset, and not named as its shards are; move it elsewhere, "
+            f"then run: echosdk repair {out.url}"
+        )
     redo = [
         shard
         for shard in plan.shards
-        if {f"{shard.name}.tar", f"{shard.name}.json"} & bad or read_result(out, shard) is None
+        if {f"{shard.name}.tar", f"{shard.name}.json"} & bad or read_result(out, shard, plan) is None
     ]
     for name in bad & foreign_shards(out, plan):
         report(f"{name}: is not part of this dataset; removed")

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import io
 import json
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
+import cattrs
 import numpy as np
+import torch
 from attrs import field, frozen
 
 from echosdk.clips.video import encode_video
+from echosdk.errors import DatasetError, InputError, PlanError
 from echosdk.generation.files import Folder
-from echosdk.generation.pipeline import Pipeline, Tally
-from echosdk.generation.plan import Shard
+from echosdk.generation.pipeline import Pipeline, Tally, decode
+from echosdk.generation.plan import Plan, Shard
+
+COUNTS = ("stills", "rejected_stills", "videos", "rejected_videos")
 
 
 @frozen(kw_only=True)
 class ShardResult:
-    """What `SHARD.json` holds: the plan, the tar's digest, counts, and one row a sample. All of it is public."""
+    """What `SHARD.json` holds: the plan, the tar's digest, what made it, and one row a sample. All of it is public.
+
+    How often the filter said no is `sealed` with the bundle's secret: where a shard holds one sample, the count would
+    be that sample's number of attempts. Whoever joins the shards has the bundle, and publishes the totals.
+    """
 
     plan: dict[str, Any]
     shard: str
     split: str
     sha256: str
     size: int
-    counts: dict[str, int]
+    sealed: str
+    versions: dict[str, str]
+    hardware: dict[str, str]
     samples: list[dict[str, Any]] = field(factory=list)
 
 
@@ -47,8 +60,8 @@ def make_shard(
     with out.lock(shard.name) as mine:
         if not mine:
             return None
-        there = read_result(out, shard)
-        if there is not None and there.plan == plan.public():
+        there = read_result(out, shard, plan)
+        if there is not None:
             return there  # another process has just made it
         tally, rows, private_rows = Tally(), [], []
         buffer = io.BytesIO()
@@ -67,38 +80,80 @@ def make_shard(
                 private_rows.append({"key": key, "attempt": made.attempt, "distance": made.distance})
                 report(f"{shard.name}: {len(rows)} of {len(shard.samples)} videos")
         data = buffer.getvalue()
-        counts = {
-            "samples": len(rows),
-            "stills": tally.stills,
-            "rejected_stills": tally.rejected_stills,
-            "videos": tally.videos,
-            "rejected_videos": tally.rejected_videos,
-        }
+        digest = hashlib.sha256(data).hexdigest()
+        counts = [getattr(tally, name) for name in COUNTS]
         result = ShardResult(
             plan=plan.public(),
             shard=shard.name,
             split=shard.split,
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=digest,
             size=len(data),
-            counts=counts,
+            sealed=_padded(struct.pack(">4Q", *counts), pipeline.key, digest).hex(),
+            versions=dict(pipeline.versions),
+            hardware=dict(pipeline.hardware),
             samples=rows,
         )
         if private_audit is not None:
             write_private_audit(private_audit, shard, pipeline, tally, private_rows)
         out.write(f"{shard.name}.tar", data)
-        out.write(f"{shard.name}.json", (json.dumps(attrs.asdict(result)) + "\n").encode())
+        out.write(f"{shard.name}.json", write_result(result))
         return result
 
 
-def read_result(out: Folder, shard: Shard) -> ShardResult | None:
-    """Return what is known of a finished shard; None where it is not finished."""
+def read_result(out: Folder, shard: Shard, plan: Plan) -> ShardResult | None:
+    """Return what is known of a finished shard of the plan; None where it is not finished.
+
+    Raises `PlanError` where it was made from another plan: shards of two plans are never joined.
+    """
     names = out.names()
     if f"{shard.name}.json" not in names or f"{shard.name}.tar" not in names:
         return None
+    result = parse_result(out.read(f"{shard.name}.json"))
+    if result is not None and result.plan != plan.public():
+        theirs = str(result.plan.get("digest"))[:12]
+        raise PlanError(
+            f"{out.url}: holds shards of two plans: {shard.name} is of the plan {theirs}, wanted is {plan.digest[:12]} "
+            f"({plan.compared(result.plan)}); choose another --out for one of them, and remove its shards from here"
+        )
+    return result
+
+
+def read_counts(result: ShardResult, key: bytes) -> dict[str, int]:
+    """Return how many stills and videos the filter was asked about and rejected, with the bundle's secret.
+
+    Raises `DatasetError` where they contradict each other: the file was changed.
+    """
     try:
-        return ShardResult(**json.loads(out.read(f"{shard.name}.json")))
-    except (ValueError, TypeError):  # damaged since: not finished
+        numbers = struct.unpack(">4Q", _padded(bytes.fromhex(result.sealed), key, result.sha256))
+    except (ValueError, struct.error):
+        numbers = (0, 1, 0, 1)
+    stills, rejected_stills, videos, rejected_videos = numbers
+    samples = len(result.samples)
+    if (stills - rejected_stills, videos - rejected_videos) != (videos, samples):
+        raise DatasetError(f"{result.shard}.json: its counts are not those that were written; make this shard again")
+    return {"samples": samples, **dict(zip(COUNTS, numbers, strict=True))}
+
+
+def _padded(counts: bytes, key: bytes, digest: str) -> bytes:
+    """Add a pad of the secret and the shard's digest; adding it twice gives the counts again."""
+    pad = hmac.new(key, f"counts of {digest}".encode(), hashlib.sha256).digest()
+    return bytes(a ^ b for a, b in zip(counts, pad, strict=True))
+
+
+def write_result(result: ShardResult) -> bytes:
+    """Return the bytes of `SHARD.json`."""
+    return (json.dumps(attrs.asdict(result)) + "\n").encode()
+
+
+def parse_result(data: bytes) -> ShardResult | None:
+    """Return what a `SHARD.json` says; None where it is damaged."""
+    try:
+        return _CONVERTER.structure(json.loads(data), ShardResult)
+    except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError):
         return None
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 def sample_key(sample: int) -> str:
@@ -110,8 +165,7 @@ def write_private_audit(
     folder: Path, shard: Shard, pipeline: Pipeline, tally: Tally, rows: list[dict[str, Any]]
 ) -> None:
     """Write what would undo the gate if it were public: tau, attempts, distances, rejected images. Mode 0600."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    rejections = [attrs.asdict(r, filter=attrs.filters.exclude("image")) for r in tally.rejections]
+    rejections = [attrs.asdict(r, filter=attrs.filters.exclude("still")) for r in tally.rejections]
     tau = pipeline.gate.thresholds if pipeline.gate else None
     _private(
         folder / f"{shard.name}.json",
@@ -119,8 +173,19 @@ def write_private_audit(
     )
     if tally.rejections:
         images = io.BytesIO()
-        np.save(images, np.stack([rejection.image for rejection in tally.rejections]), allow_pickle=False)
+        stills = torch.stack([rejection.still for rejection in tally.rejections])
+        np.save(images, decode(pipeline.encoder, stills), allow_pickle=False)
         _private(folder / f"{shard.name}-rejected.npy", images.getvalue())
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make the folder of the private audit, before any work: for its owner alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(f"--private-audit {folder}: cannot be written to: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--private-audit {folder}: cannot be written to: it is read-only")
 
 
 def _private(path: Path, data: bytes) -> None:

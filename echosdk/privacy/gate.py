@@ -9,27 +9,34 @@ import torch
 from attrs import define, field
 from einops import rearrange
 
+from echosdk.devices import out_of_memory
 from echosdk.errors import PrivacyError
 from echosdk.interfaces import Encoder, PrivacyFilter, References, Verdict
 from echosdk.seeding import generator
 
 IMAGE_BATCH = 32
+SPACES = ("latent", "image")
 
 
 @define
 class Gate:
     """Judge stills by the filter's own tau, and videos by the smallest distance of their frames.
 
-    A video has more frames than a still, so its smallest distance is smaller: the video's tau is the same percentile
-    (`false_rejection`) of that minimum over held-out videos. `name` says whose filter it is, for messages.
+    A video has more frames than a still, so its smallest distance is smaller: the video's tau is a quantile of that
+    minimum over held-out videos, at the rate at which the filter rejects held-out stills. `name` says whose filter it
+    is, for messages.
     """
 
     name: str
     _filter: PrivacyFilter
     _encoder: Encoder
-    false_rejection: float = 0.05
     _video_tau: float = field(init=False, default=math.nan)
     _still_tau: float = field(init=False, default=math.nan)
+
+    def __attrs_post_init__(self) -> None:
+        space = self._guard(lambda: getattr(self._filter, "space", None))
+        if space not in SPACES:
+            raise PrivacyError(f"{self.name}: space is {space!r}; a filter says whether it wants 'latent' or 'image'")
 
     def calibrate(self, train: References, holdout: References, holdout_video: torch.Tensor, key: bytes) -> None:
         """Calibrate the filter on one held-out frame for each patient, and the video's tau on whole held-out videos."""
@@ -40,10 +47,13 @@ class Gate:
         chosen = [own[int(torch.randint(len(own), (), generator=noise))] for own in rows.values()]
         innocents = References(items=self._seen(holdout.items[chosen]), groups=[holdout.groups[row] for row in chosen])
         self._guard(lambda: self._filter.calibrate(_with(train, self._seen(train.items)), innocents, noise))
-        self._still_tau = self._ask(innocents.items).tau
-        distance = self._ask(self._seen(holdout.items)).distance
+        verdict = self._judge(holdout.items)
+        self._still_tau = verdict.tau
+        # No filter's parameters are known here: the rate is what the filter does with innocent stills
+        rate = 1 - verdict.keep[chosen].double().mean()
+        distance = verdict.distance.double()
         smallest = torch.stack([distance[holdout_video == video].amin() for video in holdout_video.unique()])
-        self._video_tau = torch.quantile(smallest, self.false_rejection).item()
+        self._video_tau = torch.quantile(smallest, rate).item()
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -52,15 +62,25 @@ class Gate:
 
     def judge_stills(self, stills: torch.Tensor) -> Verdict:
         """Judge stills `n c h w`, each by itself."""
-        return self._ask(self._seen(stills))
+        return self._judge(stills)
 
     def judge_videos(self, videos: torch.Tensor) -> Verdict:
         """Judge videos `b t c h w` by the smallest distance of their frames."""
         if not math.isfinite(self._video_tau):
             raise PrivacyError("the gate judged before it was calibrated")
-        distance = self._ask(self._seen(rearrange(videos, "b t c h w -> (b t) c h w"))).distance
+        distance = self._judge(rearrange(videos, "b t c h w -> (b t) c h w")).distance
         smallest = rearrange(distance, "(b t) -> b t", b=len(videos)).amin(1)
         return Verdict(keep=smallest >= self._video_tau, distance=smallest, tau=self._video_tau)
+
+    def _judge(self, latents: torch.Tensor) -> Verdict:
+        """Ask about latents: in parts where the filter wants images, of which a whole video's are many."""
+        parts = latents.split(IMAGE_BATCH) if self._filter.space == "image" else (latents,)
+        verdicts = [self._ask(self._seen(part)) for part in parts]
+        return Verdict(
+            keep=torch.cat([verdict.keep for verdict in verdicts]),
+            distance=torch.cat([verdict.distance for verdict in verdicts]),
+            tau=verdicts[0].tau,
+        )
 
     def _seen(self, latents: torch.Tensor) -> torch.Tensor:
         if self._filter.space == "latent":
@@ -95,6 +115,8 @@ class Gate:
         except PrivacyError:
             raise
         except Exception as error:  # a stranger's filter: whatever it raises closes the gate
+            if out_of_memory(error):
+                raise
             raise PrivacyError(f"{self.name}: the filter failed: {type(error).__name__}: {error}") from error
 
 

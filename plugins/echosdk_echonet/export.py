@@ -43,7 +43,10 @@ def write_layout(source: DataSource, directory: str, *, ef_label: str | None = N
     Raises DataError if it holds anything, and for a clip that does not fit the layout.
     """
     label = _ef_label(source, ef_label)
-    fs, path = fsspec.core.url_to_fs(directory.rstrip("/"))
+    try:
+        fs, path = fsspec.core.url_to_fs(directory.rstrip("/"))
+    except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
+        raise DataError(f"{directory}: cannot be opened: {error}") from error
     if fs.exists(path) and fs.ls(path, detail=False):
         raise DataError(f"{directory}: not empty; give a new folder, nothing is overwritten")
     part = f"{path}.{uuid.uuid4().hex[:8]}.part"

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import webdataset
 
 import echosdk
 from echosdk import DatasetError, Registry
+from echosdk.generation.files import Folder
 from echosdk.generation.generate import generate
+from echosdk.generation.redo import merge_again
 
 KEYS = {
     "train": [f"synthetic-{i:08d}" for i in range(7)],
@@ -91,7 +94,7 @@ def test_the_manifest_counts_what_is_there(whole: Any) -> None:
     manifest = json.loads((whole.folder / "dataset.json").read_text())
     assert manifest == whole.manifest
     assert manifest["counts"]["samples"] == 10
-    assert [(s["shard"], s["split"], s["counts"]["samples"]) for s in manifest["shards"]] == [
+    assert [(s["shard"], s["split"], s["samples"]) for s in manifest["shards"]] == [
         ("train-000000", "train", 4),
         ("train-000001", "train", 3),
         ("val-000000", "val", 2),
@@ -117,7 +120,9 @@ def test_open_dataset_gives_every_split_its_own_samples(whole: Any) -> None:
 
 def test_open_dataset_shuffles_when_asked(whole: Any) -> None:
     keys = [sample["key"] for sample in echosdk.open_dataset(str(whole.folder), shuffle=100)]
-    assert sorted(keys) == [key for split in KEYS.values() for key in split]
+    in_order = [key for split in KEYS.values() for key in split]
+    assert sorted(keys) == in_order
+    assert keys != in_order
 
 
 def test_loader_workers_share_the_shards_and_can_be_started_anew(whole: Any) -> None:
@@ -170,6 +175,38 @@ def test_no_still_is_used_twice(whole: Any, registry: Registry, trained_tiny: An
     assert len(made) == 10
     assert len({still.numpy().tobytes() for still in witness.stills}) == len(witness.stills) >= 10
     assert len({one.frames.tobytes() for one in made}) == 10
+
+
+def test_the_manifest_names_the_versions_and_the_hardware_of_the_makers(
+    whole: Any, registry: Registry, tmp_path: Path
+) -> None:
+    """Shards of a cluster are joined elsewhere: what joins them made no bit of them."""
+    out = Path(shutil.copytree(whole.folder, tmp_path / "out"))
+    there = json.loads((out / "val-000000.json").read_text())
+    assert there["versions"].keys() >= {"echosdk", "torch", "diffusers", "numpy", "av", "python"}
+    assert there["hardware"].keys() == {"machine", "processor", "device"}
+    assert whole.manifest["versions"] == there["versions"]
+    assert whole.manifest["hardware"] == there["hardware"]
+    there["versions"] |= {"torch": "0.1", "strangers": "7.0"}
+    there["hardware"]["processor"] = "A Processor"
+    (out / "val-000000.json").write_text(json.dumps(there))
+    manifest = merge_again(Folder.at(str(out)), bundle=str(whole.options.bundle), registry=registry)
+    assert manifest["versions"]["torch"] == f"0.1 and {torch.__version__}"
+    assert manifest["versions"]["strangers"] == "7.0"
+    assert set(manifest["hardware"]["processor"].split(" and ")) == {"A Processor", whole.manifest["hardware"]["processor"]}
+
+
+def test_the_packages_of_the_components_that_were_used_are_named(whole: Any) -> None:
+    from echosdk.generation.made_with import versions
+    from echosdk.plugin_set import PluginSet
+    from echosdk.registry import Offer, Plugin
+
+    plugin_set = PluginSet.from_plain(whole.manifest["plan"]["plugin_set"], where="plan")
+    other = Plugin(name="x", distribution="echosdk-strangers", version="7.1")
+    registry = Registry.discover()
+    offers = [Offer(kind=o.kind, item=o.item, plugin=other if o.item.name == "pearson-reid" else o.plugin) for o in registry.offers]
+    assert versions(plugin_set, Registry(offers))["echosdk-strangers"] == "7.1"
+    assert "echosdk-strangers" not in versions(plugin_set, registry)
 
 
 def test_nothing_says_where_the_data_or_the_caches_lay(whole: Any, trained_tiny: Any) -> None:

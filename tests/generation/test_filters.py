@@ -14,9 +14,10 @@ import pytest
 import torch
 from attrs import define
 
-from echosdk import PrivacyError, References, Registry, Verdict
+from echosdk import DatasetError, PrivacyError, References, Registry, Verdict
 from echosdk.generation.dataset import read_samples
 from echosdk.generation.generate import generate
+from echosdk.generation.shards import parse_result, read_counts
 
 
 @define(slots=False)
@@ -134,6 +135,39 @@ def test_no_tau_no_distance_and_no_attempt_is_told_anywhere_under_the_dataset(fi
             assert word not in data, name
     for path in (folder / "out").rglob("*.json"):
         assert not {"tau", "distance", "attempt", "attempts", "nearest"} & keys_of(json.loads(path.read_text()))
+
+
+def test_how_often_a_single_shard_was_rejected_is_read_only_with_the_bundles_secret(
+    filtered: Any, trained_tiny: Any
+) -> None:
+    """The shard of the test split holds one sample: its count would be that sample's number of attempts."""
+    folder, manifest, audits = filtered
+    described = {path.stem: path.read_bytes() for path in (folder / "out").glob("*-*.json")}
+    results = {name: parse_result(data) for name, data in described.items()}
+    public = [*manifest["shards"], *(json.loads(data) for data in described.values())]
+    assert not {key for one in public for key in one} & {"counts", "rejected", "attempts", "stills", "videos"}
+    by_name = {audit["samples"][0]["key"]: audit for audit in audits}
+    total = 0
+    for result in results.values():
+        assert result is not None
+        counts = read_counts(result, trained_tiny.noise_key)
+        audit = by_name[result.samples[0]["key"]]
+        assert counts["rejected_stills"] + counts["rejected_videos"] == len(audit["rejected"])
+        total += len(audit["rejected"])
+        with pytest.raises(DatasetError, match="its counts are not those that were written"):
+            read_counts(result, b"another secret")
+        with pytest.raises(DatasetError, match="make this shard again"):
+            read_counts(attrs.evolve(result, sealed="00"), trained_tiny.noise_key)
+    assert total == manifest["counts"]["rejected_stills"] + manifest["counts"]["rejected_videos"]
+
+
+def test_of_a_single_sample_no_count_is_told(options: Any, with_filter: Any, run_echosdk: Any, tmp_path: Path) -> None:
+    wanted = attrs.evolve(options, use=("privacy_filter=strange",), splits={"train": 1}, max_attempts=300)
+    manifest = generate(str(tmp_path / "out"), options=wanted, registry=with_filter(Half))
+    assert manifest is not None
+    assert (manifest["counts"], manifest["rejected"]) == ({"samples": 1}, {})
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "How often is not told: of a single video, the count would be its number of attempts." in card
 
 
 def keys_of(value: Any) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+import torch
 
 from echosdk import InputError, Registry
 from echosdk.generation.generate import generate, make_plan
@@ -70,6 +71,30 @@ def test_the_library_refuses_them_too_and_corrects_nothing(
         generate(str(tmp_path / "out"), options=attrs.evolve(options, **changed), registry=registry)
     assert says in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_gpu_that_was_named_is_used_and_the_plan_says_only_its_kind(
+    workers: int, options: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import echosdk.generation.generate as module
+
+    class Loaded(Exception): ...
+
+    def load(plan: Any, bundle: Any, registry: Any, device: Any) -> Any:
+        raise Loaded(plan.device, device)
+
+    def run(self: Any, task: Any, shards: Any) -> Any:
+        return iter([task(shard) for shard in shards])
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(module.Pipeline, "load", load)
+    monkeypatch.setattr(module.Local, "run", run)  # a second worker's task, in this process
+    wanted = attrs.evolve(options, device="cuda:3")
+    with pytest.raises(Loaded) as loaded:
+        generate(str(tmp_path / "out"), options=wanted, registry=registry, workers=workers)
+    assert loaded.value.args == ("cuda", "cuda:3")
 
 
 def test_frames_of_an_odd_side_are_refused_for_mp4_before_any_work(

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from echosdk import DatasetError, Registry
 from echosdk.generation.dataset import verify
 from echosdk.generation.files import Folder
+from echosdk.generation.generate import generate
 from echosdk.generation.redo import repair
 
 
@@ -42,7 +44,13 @@ def shorten(path: Path) -> None:
 
 def another_count(path: Path) -> None:
     about = json.loads(path.read_text())
-    about["counts"]["rejected_stills"] += 1
+    about["versions"]["torch"] = "0"
+    path.write_text(json.dumps(about))
+
+
+def another_plan(path: Path) -> None:
+    about = json.loads(path.read_text())
+    about["plan"] |= {"seed": 1, "num_frames": 13}
     path.write_text(json.dumps(about))
 
 
@@ -57,11 +65,17 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing description": ("val-000000.json", Path.unlink, "missing"),
     "changed description": ("val-000000.json", another_count, "does not say what the manifest says"),
     "unreadable description": ("val-000000.json", lambda p: p.write_text("{"), "does not say what the manifest says"),
+    "shard of another plan": (
+        "val-000000.json",
+        another_plan,
+        "was made from another plan (it differs in num_frames, seed); run: echosdk repair",
+    ),
     "extra shard": ("train-000002.tar", add, "is not part of this dataset"),
     "missing index line": ("index.csv", drop_line, "lists 9 samples, not 10"),
     "changed label": ("index.csv", edit_label, "its bytes are not those that were written; run: echosdk merge"),
     "missing index": ("index.csv", Path.unlink, "missing; run: echosdk merge"),
     "missing card": ("README.md", Path.unlink, "missing; run: echosdk merge"),
+    "changed card": ("README.md", lambda p: p.write_text(p.read_text().replace("evidence", "proof")), "its bytes are not those that were written; run: echosdk merge"),
     "changed preview": ("preview.html", flip, "its bytes are not those that were written; run: echosdk merge"),
 }
 
@@ -108,6 +122,34 @@ def test_repair_mends_everything_to_the_same_bytes(whole: Any, copy: Path, diges
     assert verify(Folder.at(str(copy))) == []
 
 
+def test_verify_sees_that_the_warning_was_taken_from_the_card(
+    options: Any, registry: Registry, tmp_path: Path
+) -> None:
+    unfiltered = attrs.evolve(options, privacy_filter=False, splits={"train": 1})
+    generate(str(tmp_path), options=unfiltered, registry=registry)
+    assert verify(Folder.at(str(tmp_path))) == []
+    card = (tmp_path / "README.md").read_text().splitlines(keepends=True)
+    assert card[0].startswith("**WARNING")
+    (tmp_path / "README.md").write_text("".join(card[2:]))
+    assert [problem.name for problem in verify(Folder.at(str(tmp_path)))] == ["README.md"]
+
+
+def test_repair_asks_for_a_strangers_archive_to_be_moved_and_changes_nothing(
+    copy: Path, digests: Any, whole: Any, registry: Registry
+) -> None:
+    """It is no shard of any plan, so it is not ours to remove; beside the shards it would be read with them."""
+    (copy / "x.tar").write_text("mine")
+    flip(copy / "train-000001.tar")
+    before = digests(copy)
+    with pytest.raises(DatasetError) as error:
+        repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, report=lambda line: None)
+    assert str(error.value) == (
+        f"{copy}/x.tar: is not part of this dataset, and not named as its shards are; move it elsewhere, "
+        f"then run: echosdk repair {copy}"
+    )
+    assert digests(copy) == before
+
+
 def test_repair_of_a_whole_dataset_makes_nothing(whole: Any, copy: Path, digests: Any, registry: Registry) -> None:
     assert (
         repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, report=lambda line: None)
@@ -121,6 +163,49 @@ def test_a_damaged_manifest_is_an_error_that_says_what_to_do(copy: Path) -> None
     with pytest.raises(DatasetError) as error:
         verify(Folder.at(str(copy)))
     assert f"remove it and run: echosdk merge {copy}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "damaged: JSONDecodeError: "),
+        ("[]", "damaged: ValueError: holds no table; "),
+        ("{}", "schema None; this version reads 1"),
+        ('{"schema": 2}', "schema 2; this version reads 1"),
+        ('{"schema": 1}', "damaged: KeyError: plan; "),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "reproduce", "repair", "merge"])
+def test_a_manifest_that_is_none_is_one_line_and_status_two(
+    command: str, text: str, says: str, tmp_path: Path, run_echosdk: Any
+) -> None:
+    (tmp_path / "dataset.json").write_text(text)
+    outcome = run_echosdk(command, str(tmp_path))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"echosdk: {tmp_path}/dataset.json: {says}")
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m["plan"].update(colour="red"), "ValueError: no plan: ForbiddenExtraKeysError: "),
+        (lambda m: m["plan"].pop("seed"), "ValueError: no plan: seed is missing or no such value"),
+        (lambda m: m["plan"].update(seed="0"), "ValueError: no plan: seed is missing or no such value"),
+        (lambda m: m["plan"].update(fps=-1), "ValueError: no plan: ValueError: 'fps' must be > 0: -1"),
+        (lambda m: m["shards"].pop(), "ValueError: lists other shards than its plan has"),
+        (lambda m: m["shards"].append(7), "TypeError: "),
+        (lambda m: m.pop("files"), "KeyError: files"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_damaged(change: Any, says: str, copy: Path, run_echosdk: Any) -> None:
+    manifest = json.loads((copy / "dataset.json").read_text())
+    change(manifest)
+    (copy / "dataset.json").write_text(json.dumps(manifest))
+    outcome = run_echosdk("verify", str(copy))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"echosdk: {copy}/dataset.json: damaged: {says}")
+    assert outcome.err.endswith(f"; remove it and run: echosdk merge {copy}\n")
 
 
 def test_a_bundle_that_was_moved_can_be_named_and_two_workers_use_it(

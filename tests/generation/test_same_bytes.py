@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ import pytest
 
 from echosdk import DatasetError, InputError, OutOfMemory, PlanError, Registry
 from echosdk.generation import files
-from echosdk.generation.executors import Local
+from echosdk.generation.executors import Local, Task
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import generate
 from echosdk.generation.redo import merge_again, reproduce
+from echosdk.generation.shards import ShardResult
 
 CLI = [sys.executable, "-c", "from echosdk.cli import main; main()"]
 Digests = Callable[[Path], dict[str, str]]
@@ -168,6 +171,61 @@ def test_a_dataset_in_memory_cannot_be_made_by_several_processes(whole: Any, reg
         generate("memory://echosdk-tests/two", options=whole.options, registry=registry, workers=2)
 
 
+def test_a_caller_that_asks_for_no_workers_starts_no_process(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script without a main guard would run itself again in each of them."""
+    import echosdk.generation.executors as module
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("processes were started"))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert generate(str(tmp_path / "out"), options=whole.options, shards="2:4") is None
+    assert len(list((tmp_path / "out").glob("*.tar"))) == 2
+
+
+@pytest.mark.parametrize(("asked", "workers"), [((), 2), (("--threads", "2"), 1), (("--workers", "3"), 3)])
+def test_the_command_starts_a_process_for_each_core_that_it_may_use(
+    asked: tuple[str, ...], workers: int, as_arguments: Any, run_echosdk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container or a batch system gives fewer cores than the machine has."""
+    import echosdk.generation.generate as module
+
+    def generated(out: str, **given: Any) -> None:
+        given_workers.append(given["workers"])
+
+    given_workers: list[int] = []
+    monkeypatch.setattr(module, "generate", generated)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    words = as_arguments(tmp_path / "out")
+    at = words.index("--workers")
+    del words[at : at + 2]
+    assert run_echosdk(*words, *asked).status == 0
+    assert given_workers == [workers]
+
+
+def test_another_executor_runs_the_tasks_and_the_bytes_are_the_same(
+    whole: Any, digests: Digests, registry: Registry, tmp_path: Path
+) -> None:
+    """What a cluster does: each task travels as bytes, and loads its own pipeline where it arrives."""
+
+    class Travelling:
+        def run(self, task: Task, shards: Iterable[int]) -> Iterator[ShardResult | None]:
+            sent.extend(shards)
+            for shard in reversed(sent):
+                yield pickle.loads(pickle.dumps(task))(shard)
+
+    sent: list[int] = []
+    generate(str(tmp_path / "out"), options=whole.options, executor=Travelling(), registry=registry)
+    assert sent == [0, 1, 2, 3]
+    assert digests(tmp_path / "out") == digests(whole.folder)
+
+
+def test_an_executor_and_a_number_of_workers_are_one_too_many(whole: Any, registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="workers 2: the executor has its own; say one of them"):
+        generate(str(tmp_path / "out"), options=whole.options, workers=2, executor=Local(1), registry=registry)
+
+
 def test_a_rerun_makes_nothing_again(
     whole: Any, digests: Digests, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +271,39 @@ def test_the_command_refuses_another_plan_with_status_two(whole: Any, as_argumen
         f"echosdk: {whole.folder}: holds a dataset of another plan (it differs in seed); "
         "choose another --out, or remove what is there\n"
     )
+
+
+def test_shards_of_two_plans_are_never_joined(
+    whole: Any, digests: Digests, as_arguments: Any, registry: Registry, run_echosdk: Any, tmp_path: Path
+) -> None:
+    """Array jobs that were started with two seeds, at one time into one folder."""
+    mixed, other = tmp_path / "mixed", tmp_path / "other"
+    seeded = attrs.evolve(whole.options, seed=1)
+    assert generate(str(other), options=seeded, shards="1:2", registry=registry) is None
+    shutil.copytree(whole.folder, mixed)
+    for path in other.iterdir():
+        shutil.copy(path, mixed)
+    (mixed / "dataset.json").unlink()
+    before = digests(mixed)
+    plans = [json.loads((mixed / f"{name}.json").read_text())["plan"]["digest"][:12] for name in ("train-000001", "test-000000")]
+    says = (
+        f"{mixed}: holds shards of two plans: train-000001 is of the plan {plans[0]}, wanted is {plans[1]} "
+        "(it differs in seed); choose another --out for one of them, and remove its shards from here"
+    )
+    for call in (
+        lambda: generate(str(mixed), options=whole.options, shards="1:2", registry=registry),
+        lambda: merge_again(Folder.at(str(mixed)), bundle=str(whole.options.bundle), registry=registry),
+    ):
+        for name in ("index.csv", "README.md", "preview.html"):
+            (mixed / name).unlink(missing_ok=True)
+        with pytest.raises(PlanError) as error:
+            call()
+        assert str(error.value) == says
+    assert digests(mixed) == {n: d for n, d in before.items() if n.endswith((".tar", "0.json", "1.json"))}
+    (mixed / "dataset.json").write_bytes((whole.folder / "dataset.json").read_bytes())
+    ended = run_echosdk("verify", str(mixed))
+    assert ended.status == 1
+    assert f"{mixed}/train-000001.json: was made from another plan (it differs in seed); run: echosdk repair" in ended.out
 
 
 @pytest.mark.parametrize("name", ["README.md", "train-000009.tar"])
@@ -284,14 +375,19 @@ def test_a_worker_that_is_killed_ends_the_run_with_an_error() -> None:
     with pytest.raises(OutOfMemory, match="a worker process was killed") as error:
         list(Local(2).run(os._exit, [1, 2]))  # type: ignore[arg-type]
     assert "fewer --workers" in str(error.value)
+    assert "under `if __name__ == '__main__':`" in str(error.value)
 
 
-def test_a_shard_that_another_process_is_making_is_left_to_it(whole: Any, registry: Registry, tmp_path: Path) -> None:
+def test_a_shard_that_another_process_is_making_is_left_to_it(
+    whole: Any, registry: Registry, as_arguments: Any, run_echosdk: Any, tmp_path: Path
+) -> None:
     out, lines = Folder.at(str(tmp_path)), []
     with out.lock("test-000000") as mine:
         assert mine
         assert (
             generate(str(tmp_path), options=whole.options, shards="3:4", registry=registry, report=lines.append) is None
         )
+        outcome = run_echosdk(*as_arguments(tmp_path, "--shards", "3:4"))
     assert lines == ["a shard is being made by another process; it is left to that"]
+    assert outcome.out == f"{tmp_path}: not whole yet: some shards are missing, or being made by other processes\n"
     assert os.listdir(tmp_path) == []

@@ -13,7 +13,7 @@ from attrs import define, field
 
 from echosdk import PrivacyError, References, Registry, Verdict
 from echosdk.bundle import Bundle
-from echosdk.privacy.gate import Gate
+from echosdk.privacy.gate import IMAGE_BATCH, Gate
 
 NAME = "mean of strangers (echosdk-strangers 1.0)"
 SHAPE = (1, 4, 4)
@@ -23,7 +23,8 @@ SHAPE = (1, 4, 4)
 class MeanFilter:
     """Distance: how far an item's mean is from that of the nearest reference."""
 
-    space: str = "latent"
+    space: Any = "latent"
+    tau: float = 0.5
     shown: list[torch.Tensor] = field(factory=list)
     groups: tuple[str, ...] = ()
     _train: Any = field(init=False, default=None)
@@ -31,7 +32,7 @@ class MeanFilter:
 
     def calibrate(self, train: References, holdout: References, generator: torch.Generator) -> None:
         self._train, self.groups = train.items.mean((1, 2, 3)), holdout.groups
-        self._tau = 0.5
+        self._tau = self.tau
 
     def judge(self, stills: torch.Tensor) -> Verdict:
         self.shown.append(stills)
@@ -131,11 +132,59 @@ def test_a_copy_in_any_one_frame_rejects_a_video() -> None:
         assert gate.judge_videos(torch.stack([innocent, copied])).keep.tolist() == [True, False]
 
 
-def test_a_videos_tau_is_the_percentile_of_held_out_videos_smallest_distances() -> None:
+@pytest.mark.parametrize("rejected", [0, 1, 5, 20])
+def test_a_videos_tau_follows_the_rate_at_which_the_filter_rejects_innocent_stills(rejected: int) -> None:
+    """Whatever a filter's parameter is called: one that rejects a tenth of the innocents rejects a tenth of the videos."""
+    strict = MeanFilter(tau=0.5 + rejected)
+    holdout = References(items=level(*range(1, 21)).repeat(2, 1, 1, 1), groups=[str(i) for i in range(20)] * 2)
+    gate = gate_of(strict)
+    gate.calibrate(References(items=level(0), groups=["x"]), holdout, torch.arange(20).repeat(2), b"key")
+    # The held-out videos come as near as 1, 2 ... 20
+    smallest = torch.arange(1, 21, dtype=torch.float64)
+    assert gate.thresholds == {"still": 0.5 + rejected, "video": pytest.approx(torch.quantile(smallest, rejected / 20).item())}
+    videos = level(*range(1, 21))[:, None]
+    assert gate.judge_videos(videos).keep.sum() == 20 - min(rejected, 19)
+
+
+@pytest.mark.parametrize("space", [None, "pixels", 3])
+def test_a_filter_that_does_not_say_what_it_wants_to_see_closes_the_gate(space: Any) -> None:
+    with pytest.raises(PrivacyError) as error:
+        gate_of(MeanFilter(space=space))
+    assert str(error.value) == f"{NAME}: space is {space!r}; a filter says whether it wants 'latent' or 'image'"
+
+
+def test_a_filter_without_a_space_closes_the_gate_by_its_name() -> None:
+    class Spaceless:
+        judge = calibrate = None
+
+    with pytest.raises(PrivacyError, match="space is None") as error:
+        gate_of(Spaceless())
+    assert str(error.value).startswith(f"{NAME}: ")
+
+
+def test_a_filter_that_wants_images_is_shown_few_at_once() -> None:
+    """The images of all held-out frames, or of a whole video, are more than a memory holds."""
+    privacy_filter = MeanFilter(space="image")
+    gate = gate_of(privacy_filter, Doubling())
+    holdout = References(items=level(*range(100)), groups=[str(i % 4) for i in range(100)])
+    gate.calibrate(References(items=level(-9), groups=["x"]), holdout, torch.arange(100) % 4, b"key")
+    assert max(len(items) for items in privacy_filter.shown) <= IMAGE_BATCH
+    assert gate.thresholds["video"] == 18.0  # the nearest held-out frame: |2 * 0 - 2 * -9|
+    verdict = gate.judge_videos(level(*range(-9, 91))[None])
+    assert max(len(items) for items in privacy_filter.shown) <= IMAGE_BATCH
+    assert (verdict.keep.tolist(), verdict.distance.tolist()) == ([False], [0.0])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("[x] DefaultCPUAllocator: can't allocate memory")])  # fmt: skip
+def test_a_filter_without_memory_is_no_broken_filter(error: Exception) -> None:
+    def judge(stills: torch.Tensor) -> Any:
+        raise error
+
     gate = calibrated()
-    # The held-out videos come as near as |7 - 10| = 3 and |1 - 0| = 1; 5 % of the way from 1 to 3.
-    assert gate.thresholds == {"still": 0.5, "video": pytest.approx(1.1)}
-    assert gate.judge_videos(level(1.2, 8.95)[:, None]).keep.tolist() == [True, False]
+    gate._filter.judge = judge
+    with pytest.raises(type(error)) as raised:
+        gate.judge_stills(level(1))
+    assert raised.value is error
 
 
 def test_it_is_calibrated_on_one_frame_of_each_held_out_patient() -> None:
