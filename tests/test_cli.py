@@ -180,6 +180,18 @@ def test_bundle_show(run_echosdk, trained_tiny):
     assert about["stripped"] is False
 
 
+def test_bundle_show_says_that_a_simulation_is_one(run_echosdk, trained_tiny, tiny_bundle):
+    said = "\nthat is: SIMULATION of apical four-chamber videos with a known ejection fraction; stands for no patient\n"
+    assert said in run_echosdk("bundle", "show", str(trained_tiny.folder)).out
+    path = tiny_bundle / "bundle.json"
+    plain = json.loads(path.read_text())
+    del plain["data"]["summary"]  # as an earlier version wrote it
+    path.write_text(json.dumps(plain))
+    told = run_echosdk("bundle", "show", str(tiny_bundle))
+    assert told.status == 0
+    assert "that is:" not in told.out
+
+
 def test_bundle_strip_says_what_it_does_not_do(run_echosdk, trained_tiny, tmp_path):
     told = run_echosdk("bundle", "strip", str(trained_tiny.folder), str(tmp_path / "out"))
     assert told.status == 0
