@@ -199,7 +199,8 @@ class Run:
     """Where and how a component is trained.
 
     `folder` is the component's own working folder: checkpoints and logs go there, and a rerun resumes from them.
-    `report` is told one line at a time; `progress` shows a bar on a terminal.
+    `report` is told one line at a time. With `progress` somebody watches a terminal: a bar on stderr takes the place of
+    the lines that say how far it is.
     """
 
     folder: Path

@@ -206,6 +206,16 @@ def test_bundle_strip_says_what_it_does_not_do(run_echosdk, trained_tiny, tmp_pa
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_training_draws_a_bar_on_a_terminal_and_says_lines_in_a_log(terminal, run_echosdk, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    words = ("--plugin-set", "default-tiny", "--data", "phantom?patients=16&frames=16&size=32", "--device", "cpu")
+    ended = run_echosdk("train", *words, "--stage", "downstream_validator", "--out", str(tmp_path / "out"))
+    assert ended.status == 0, ended.err
+    assert ("\rdownstream_validator-" in ended.err) == terminal
+    assert "\ndownstream_validator: step 4/4  loss " in ended.err.replace("\r", "\n")
+
+
 def test_data_show(run_echosdk):
     told = run_echosdk("data", "show", "phantom?patients=16&videos=2&frames=2")
     assert told.status == 0
