@@ -245,9 +245,26 @@ def _collect(plugin: Plugin, module: object) -> tuple[list[Offer], list[str]]:
                     if not isinstance(item, wanted):
                         raise TypeError(f"yielded {type(item).__name__}, not echosdk.{wanted.__name__}")
                     offers.append(Offer(kind=kind, item=item, plugin=plugin))
+                    problems += _unknown_shape(item)
         except Exception as error:
             problems.append(f"hook {hook} failed: {_named(error)}")
     return offers, problems
+
+
+def _unknown_shape(item: Offered) -> list[str]:
+    """Say which names in a component's `shape` are no parameters of its builder: they would fix nothing."""
+    if not isinstance(item, Component):
+        return []
+    try:
+        known = [*inspect.signature(item.build).parameters]
+    except (ValueError, TypeError):  # whoever asks for its parameters is told
+        return []
+    return [
+        f"the component {item.name!r} has {name!r} in its shape, which is no parameter of its builder; "
+        f"{choose(name, known)}"
+        for name in item.shape
+        if name not in known
+    ]
 
 
 def _clashes(offers: list[Offer]) -> list[Problem]:
