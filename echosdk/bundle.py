@@ -181,7 +181,7 @@ class Bundle:
 def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
     """Make an empty bundle with a fresh noise key, or return the one that is there with its trained stages."""
     if (folder / MANIFEST).is_file():
-        there = Bundle.open(str(folder))
+        there = _described(Bundle.open(str(folder)), manifest)
         same, wanted = _fixed(there.manifest), _fixed(manifest)
         if same != wanted:
             different = [key for key in wanted if wanted[key] != same[key]]
@@ -197,12 +197,18 @@ def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
     return write_manifest(folder, manifest)
 
 
+def _described(bundle: Bundle, wanted: Manifest) -> Bundle:
+    """Write how the source of the same data describes itself today; an earlier version kept no such words."""
+    if bundle.manifest.data == wanted.data or _fixed(bundle.manifest) != _fixed(wanted):
+        return bundle
+    with locked(bundle.folder):
+        return write_manifest(bundle.folder, evolve(Bundle.open(str(bundle.folder)).manifest, data=wanted.data))
+
+
 def _fixed(manifest: Manifest) -> dict[str, Any]:
-    """Return what stays as it is once a bundle is begun; the data's summary is only words, which older bundles lack."""
+    """Return what stays as it is once a bundle is begun; the data's summary is only words."""
     data = {key: value for key, value in manifest.data.items() if key != "summary"}
-    return attrs.asdict(
-        evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references="")
-    )
+    return attrs.asdict(evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references=""))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Bundle:

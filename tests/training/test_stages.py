@@ -213,6 +213,7 @@ def test_a_bundle_of_an_earlier_version_goes_on_and_learns_what_its_data_is(
     again = train_bundle(training(registry, tmp_path, stages=("encoder",), report=lines.append))
     assert not [line for line in lines if "training '" in line]
     assert again.manifest.data["summary"] == registry.component("data_source", "phantom").summary
+    assert Bundle.open(str(tmp_path / "bundle")).manifest == again.manifest
 
 
 def test_a_bundle_does_not_say_where_the_data_lay(
