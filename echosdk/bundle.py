@@ -106,6 +106,7 @@ class Bundle:
 
     @property
     def stripped(self) -> bool:
+        """Say whether the private part is missing."""
         return not (self.folder / PRIVATE).is_dir()
 
     @property

@@ -122,11 +122,13 @@ class Registry:
         return found[0]
 
     def component(self, kind: str, name: str, where: str = "") -> Component[Any]:
+        """Find a component or data source by name; raises as `offer` does."""
         item = self.offer(kind, name, where).item
         assert isinstance(item, Component)
         return item
 
     def resource(self, kind: Literal["plugin_set", "bundle"], name: str) -> Resource:
+        """Find a plugin set or bundle by name; raises as `offer` does."""
         item = self.offer(kind, name).item
         assert isinstance(item, Resource)
         return item
@@ -154,6 +156,7 @@ class Parameter:
 
     @property
     def required(self) -> bool:
+        """Say whether it must be given, having no default."""
         return self.default is inspect.Parameter.empty
 
 

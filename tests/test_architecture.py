@@ -157,6 +157,15 @@ def test_a_command_loads_the_library_only_when_it_is_called(path):
             assert node.module.split(".")[1] in light, f"{path}:{node.lineno}: imports {node.module} at the top"
 
 
+def test_every_contract_and_each_of_its_methods_says_what_it_does():
+    silent = []
+    for node in ast.parse((ROOT / "echosdk" / "interfaces.py").read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            members = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name[0] != "_"]
+            silent += [f"{node.name}: {each.name}" for each in (node, *members) if not ast.get_docstring(each)]
+    assert silent == []
+
+
 def test_the_rules_would_find_what_is_wrong():
     """The rules themselves, on names that break them."""
     assert not allowed("errors", "interfaces")
