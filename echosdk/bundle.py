@@ -106,6 +106,7 @@ class Bundle:
 
     @property
     def stripped(self) -> bool:
+        """Say whether the private part is missing."""
         return not (self.folder / PRIVATE).is_dir()
 
     @property
@@ -181,9 +182,8 @@ class Bundle:
 def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
     """Make an empty bundle with a fresh noise key, or return the one that is there with its trained stages."""
     if (folder / MANIFEST).is_file():
-        there = Bundle.open(str(folder))
-        same = attrs.asdict(evolve(there.manifest, plugin_set={}, stages={}, versions={}, sampling={}, references=""))
-        wanted = attrs.asdict(evolve(manifest, plugin_set={}, stages={}, versions={}, sampling={}, references=""))
+        there = _described(Bundle.open(str(folder)), manifest)
+        same, wanted = _fixed(there.manifest), _fixed(manifest)
         if same != wanted:
             different = [key for key in wanted if wanted[key] != same[key]]
             raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
@@ -196,6 +196,20 @@ def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
     key.touch(mode=0o600)
     key.write_text(secrets.token_hex(32) + "\n")
     return write_manifest(folder, manifest)
+
+
+def _described(bundle: Bundle, wanted: Manifest) -> Bundle:
+    """Write how the source of the same data describes itself today; an earlier version kept no such words."""
+    if bundle.manifest.data == wanted.data or _fixed(bundle.manifest) != _fixed(wanted):
+        return bundle
+    with locked(bundle.folder):
+        return write_manifest(bundle.folder, evolve(Bundle.open(str(bundle.folder)).manifest, data=wanted.data))
+
+
+def _fixed(manifest: Manifest) -> dict[str, Any]:
+    """Return what stays as it is once a bundle is begun; the data's summary is only words."""
+    data = {key: value for key, value in manifest.data.items() if key != "summary"}
+    return attrs.asdict(evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references=""))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Bundle:

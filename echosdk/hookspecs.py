@@ -183,9 +183,9 @@ def echosdk_downstream_validators() -> Iterator[Component[DownstreamValidator]]:
 
     class MeanLabel:
         min_frames, fps = 1, 32.0
-        def predict(self, clip): return {"EF": 55.0}
+        def predict(self, clip): return {"age": 55.0}
         def score(self, test):
-            return {"mae": sum(abs(55.0 - clip.labels["EF"]) for clip in test) / len(test)}
+            return {"mae": sum(abs(55.0 - clip.labels["age"]) for clip in test) / len(test)}
 
     @echosdk.hookimpl
     def echosdk_downstream_validators():

@@ -114,7 +114,8 @@ class DataSource(Protocol):
     """Real data in."""
 
     @property
-    def labels(self) -> tuple[Label | Category, ...]: ...
+    def labels(self) -> tuple[Label | Category, ...]:
+        """Declare every label that its clips carry."""
 
     def clips(self, split: Split) -> Iterator[Clip]:
         """Yield the clips of one split in a fixed order; frames are read when asked for."""
@@ -142,16 +143,20 @@ class StoredClip(Protocol):
     """One clip of a training set: random access to frames."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Name the clip; unique in its data source."""
 
     @property
-    def group(self) -> str: ...
+    def group(self) -> str:
+        """Name the patient; no other split has a clip of the same."""
 
     @property
-    def labels(self) -> Conditions: ...
+    def labels(self) -> Conditions:
+        """Return the clip's labels by name, in their own units."""
 
     @property
-    def num_frames(self) -> int: ...
+    def num_frames(self) -> int:
+        """Count the frames, without reading them."""
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return frames `start:stop`."""
@@ -199,7 +204,8 @@ class Run:
     """Where and how a component is trained.
 
     `folder` is the component's own working folder: checkpoints and logs go there, and a rerun resumes from them.
-    `report` is told one line at a time; `progress` shows a bar on a terminal.
+    `report` is told one line at a time. With `progress` somebody watches a terminal: a bar on stderr takes the place of
+    the lines that say how far it is.
     """
 
     folder: Path
@@ -221,18 +227,22 @@ class Trainable(Protocol):
     def fit(self, data: TrainingData, run: Run) -> Mapping[str, Any]:
         """Train, and return facts about the result (steps, quality) for the bundle's provenance."""
 
-    def save(self, public: Path, private: Path) -> None: ...
+    def save(self, public: Path, private: Path) -> None:
+        """Write the trained state to two empty folders, as safetensors and JSON only."""
 
-    def load(self, public: Path, private: Path | None) -> None: ...
+    def load(self, public: Path, private: Path | None) -> None:
+        """Take the state that `save` wrote. Raises `PrivacyError` where it needs `private` and that is None."""
 
 
 class Encoder(Protocol):
     """Images to latents and back; each image by itself."""
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]: ...
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Return the shape `c h w` of one latent image; known once it is trained or loaded."""
 
-    def to(self, device: str, dtype: torch.dtype) -> None: ...
+    def to(self, device: str, dtype: torch.dtype) -> None:
+        """Move the network to a device and a precision."""
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Map images `n k H W` to latents `n c h w` of unit scale."""
@@ -244,7 +254,8 @@ class Encoder(Protocol):
 class ImagePrior(Protocol):
     """Draws stills."""
 
-    def to(self, device: str, dtype: torch.dtype) -> None: ...
+    def to(self, device: str, dtype: torch.dtype) -> None:
+        """Move the network to a device and a precision."""
 
     def sample(self, generators: Sequence[torch.Generator], conditions: Sequence[Conditions]) -> torch.Tensor:
         """Draw one still for each (CPU) generator: `n c h w`. Unconditional priors ignore `conditions`."""
@@ -278,7 +289,8 @@ class VideoAnimator(Protocol):
 
     window: int
 
-    def to(self, device: str, dtype: torch.dtype) -> None: ...
+    def to(self, device: str, dtype: torch.dtype) -> None:
+        """Move the network to a device and a precision."""
 
     def predict(
         self,

@@ -210,13 +210,16 @@ def open_layout(registry: Registry, directory: str, layout: str | None = None) -
 
 
 def _writes(registry: Registry, name: str) -> bool:
-    """Say whether a data source has a place and can write to it; what is built is asked, a class or not."""
-    component = registry.component("data_source", name)
-    if "location" not in parameters_of(component):
-        return False
+    """Say whether a data source has a place and can write to it; what is built is asked, a class or not.
+
+    One that cannot be asked (two plugins offer it, its builder cannot be read, or raises) is no choice: to name it with
+    `--layout` says what is wrong with it, and no other layout is kept from being used.
+    """
     try:
+        if "location" not in parameters_of(registry.component("data_source", name)):
+            return False
         return isinstance(registry.build("data_source", name, {"location": "memory://nowhere"}), WritableLayout)
-    except PluginSetError:  # it wants to be told more than where
+    except Exception:  # a stranger's code may raise anything
         return False
 
 

@@ -122,11 +122,13 @@ class Registry:
         return found[0]
 
     def component(self, kind: str, name: str, where: str = "") -> Component[Any]:
+        """Find a component or data source by name; raises as `offer` does."""
         item = self.offer(kind, name, where).item
         assert isinstance(item, Component)
         return item
 
     def resource(self, kind: Literal["plugin_set", "bundle"], name: str) -> Resource:
+        """Find a plugin set or bundle by name; raises as `offer` does."""
         item = self.offer(kind, name).item
         assert isinstance(item, Resource)
         return item
@@ -154,6 +156,7 @@ class Parameter:
 
     @property
     def required(self) -> bool:
+        """Say whether it must be given, having no default."""
         return self.default is inspect.Parameter.empty
 
 
@@ -245,9 +248,26 @@ def _collect(plugin: Plugin, module: object) -> tuple[list[Offer], list[str]]:
                     if not isinstance(item, wanted):
                         raise TypeError(f"yielded {type(item).__name__}, not echosdk.{wanted.__name__}")
                     offers.append(Offer(kind=kind, item=item, plugin=plugin))
+                    problems += _unknown_shape(item)
         except Exception as error:
             problems.append(f"hook {hook} failed: {_named(error)}")
     return offers, problems
+
+
+def _unknown_shape(item: Offered) -> list[str]:
+    """Say which names in a component's `shape` are no parameters of its builder: they would fix nothing."""
+    if not isinstance(item, Component):
+        return []
+    try:
+        known = [*inspect.signature(item.build).parameters]
+    except (ValueError, TypeError):  # whoever asks for its parameters is told
+        return []
+    return [
+        f"the component {item.name!r} has {name!r} in its shape, which is no parameter of its builder; "
+        f"{choose(name, known)}"
+        for name in item.shape
+        if name not in known
+    ]
 
 
 def _clashes(offers: list[Offer]) -> list[Problem]:

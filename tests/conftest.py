@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Callable
@@ -63,6 +64,16 @@ def make_module() -> Callable[[str, str], ModuleType]:
         return module
 
     return make
+
+
+@pytest.fixture(scope="session")
+def code_blocks() -> Callable[[Path, str], list[str]]:
+    """Return the fenced blocks of one language in a Markdown file."""
+
+    def find(path: Path, language: str) -> list[str]:
+        return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
+
+    return find
 
 
 @frozen

@@ -238,6 +238,18 @@ def test_bundle_show(run_echosdk, trained_tiny):
     assert about["stripped"] is False
 
 
+def test_bundle_show_says_that_a_simulation_is_one(run_echosdk, trained_tiny, tiny_bundle):
+    said = "\nthat is: SIMULATION of apical four-chamber videos with a known ejection fraction; stands for no patient\n"
+    assert said in run_echosdk("bundle", "show", str(trained_tiny.folder)).out
+    path = tiny_bundle / "bundle.json"
+    plain = json.loads(path.read_text())
+    del plain["data"]["summary"]  # as an earlier version wrote it
+    path.write_text(json.dumps(plain))
+    told = run_echosdk("bundle", "show", str(tiny_bundle))
+    assert told.status == 0
+    assert "that is:" not in told.out
+
+
 def test_bundle_strip_says_what_it_does_not_do(run_echosdk, trained_tiny, tmp_path):
     told = run_echosdk("bundle", "strip", str(trained_tiny.folder), str(tmp_path / "out"))
     assert told.status == 0
@@ -250,6 +262,16 @@ def test_bundle_strip_says_what_it_does_not_do(run_echosdk, trained_tiny, tmp_pa
     assert ended.err.count("\n") == 1
     assert "or say --no-privacy-filter" in ended.err
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_training_draws_a_bar_on_a_terminal_and_says_lines_in_a_log(terminal, run_echosdk, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    words = ("--plugin-set", "default-tiny", "--data", "phantom?patients=16&frames=16&size=32", "--device", "cpu")
+    ended = run_echosdk("train", *words, "--stage", "downstream_validator", "--out", str(tmp_path / "out"))
+    assert ended.status == 0, ended.err
+    assert ("\rdownstream_validator-" in ended.err) == terminal
+    assert "\ndownstream_validator: step 4/4  loss " in ended.err.replace("\r", "\n")
 
 
 def test_data_show(run_echosdk):

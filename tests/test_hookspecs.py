@@ -106,8 +106,8 @@ def test_the_example_of_a_stitcher_goes_with_the_default_animator(offered, train
 
 def test_the_example_of_a_downstream_validator(offered):
     validator = offered("downstream_validator")
-    clips = [SimpleNamespace(labels={"EF": value}) for value in (50.0, 65.0)]
-    assert validator.predict(clips[0]) == {"EF": 55.0}
+    clips = [SimpleNamespace(labels={"age": value}) for value in (50.0, 65.0)]
+    assert validator.predict(clips[0]) == {"age": 55.0}
     assert validator.score(clips) == {"mae": 7.5}
     assert validator.min_frames == 1
 

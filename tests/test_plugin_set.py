@@ -326,6 +326,39 @@ def test_the_only_source_that_can_write_is_the_default_layout(registry, make_mod
     assert chosen.location == "/nowhere"
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "yield echosdk.Component(name='broken', build=raises, summary='')",
+        "yield echosdk.Component(name='broken', build=unreadable, summary='')",
+        "yield echosdk.Component(name='broken', build=Clip, summary='')\n"
+        "            yield echosdk.Component(name='broken', build=Clip, summary='')",
+    ],
+    ids=["raises", "unreadable", "clashes"],
+)
+def test_a_broken_source_keeps_no_other_layout_from_being_the_default(strange, registry, make_module):
+    module = make_module(
+        "broken",
+        f"""
+        import echosdk
+        from echosdk import Clip
+
+        def raises(location: str):
+            raise OSError(f"no archive at {{location}}")
+
+        def unreadable(location: "NotThere"):
+            return None
+
+        @echosdk.hookimpl
+        def echosdk_data_sources():
+            {strange}
+        """,
+    )
+    both = registry.with_modules(module)
+    assert "broken" in both.names("data_source")
+    assert type(open_layout(both, "/nowhere")).__name__ == "EchoNetDynamic"
+
+
 def test_a_source_that_cannot_write_is_refused(registry):
     assert error_of(open_layout, registry, "/nowhere", "phantom", kind=echosdk.InputError) == (
         "--layout phantom: this data source can be read, not written"

@@ -123,6 +123,19 @@ def test_a_name_of_another_form_is_a_problem(make_module):
     assert message.startswith("hook echosdk_video_animators failed: ValueError: 'name' must match regex")
 
 
+def test_a_name_in_shape_that_is_no_parameter_is_a_problem(make_module):
+    """Unnoticed, it would leave the parameter that was meant free to change once the component is trained."""
+    source = ONE.replace("        window = 16\n", "        def __init__(self, blocks=(8,), window=16): self.window = window\n")
+    fits = source.replace("summary=", "shape=('blocks', 'window'), summary=")
+    assert not Registry.load({ALPHA: lambda: make_module("alpha", fits)}).problems
+    registry, message = problem_of(source.replace("summary=", "shape=('block', 'window'), summary="), make_module)
+    assert message == (
+        "the component 'still' has 'block' in its shape, which is no parameter of its builder; "
+        "did you mean 'blocks'? choose from blocks, window"
+    )
+    assert registry.build("video_animator", "still", {}).window == 16
+
+
 def test_plugins_are_found_by_their_entry_point(monkeypatch):
     """One that works and one that does not, through importlib.metadata itself."""
     points = [

@@ -1,8 +1,10 @@
-"""A third party's filter, one short file, takes the place of the default one: nothing else is written or trained."""
+"""A third party's filter, the one that the how-to shows, takes the place of the default one: nothing else is trained."""
 
 from __future__ import annotations
 
 import importlib.util
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,12 +18,17 @@ from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
 from echosdk.privacy.gate import Gate
 
+HOW_TO = Path(__file__).parents[1] / "docs" / "how-to" / "swap-the-filter.md"
 USED = ("privacy_filter=max-correlation",)
 
 
 @pytest.fixture(scope="module")
-def plugin() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("max_correlation", Path(__file__).with_name("max_correlation.py"))
+def plugin(code_blocks: Callable[[Path, str], list[str]], tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The module that the how-to says is all of it."""
+    (source,) = code_blocks(HOW_TO, "python")
+    path = tmp_path_factory.mktemp("plugin") / "max_correlation.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location("max_correlation", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -37,6 +44,12 @@ def both(registry, plugin) -> Registry:
 def test_it_is_offered_beside_the_default_one(both):
     assert both.names("privacy_filter") == ["max-correlation", "pearson-reid"]
     assert not both.problems
+
+
+def test_its_entry_point_names_the_module_of_the_how_to(plugin, code_blocks):
+    (text,) = code_blocks(HOW_TO, "toml")
+    points = tomllib.loads(text)["project"]["entry-points"]["echosdk"]
+    assert points == {"max-correlation": plugin.__name__}
 
 
 def test_installing_it_changes_nothing(both, registry):

@@ -35,7 +35,11 @@ def show(name: str, as_json: bool) -> None:
     click.echo(f"frames:  {'x'.join(map(str, about['frame_shape']))} at {about['fps']:g} frames/s")
     for label in about["labels"]:
         click.echo(f"label:   {options.label(label)}")
-    click.echo(f"data:    {_facts(about['data'])}")
+    data = dict(about["data"])
+    what = data.pop("summary", None)
+    click.echo(f"data:    {_facts(data)}")
+    if what:
+        click.echo(f"that is: {what}")
     if about["sampling"]:
         click.echo(f"default: {_facts(about['sampling'])}")
     click.echo()

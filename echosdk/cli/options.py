@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -51,6 +52,11 @@ def pick_workers(asked: int | None, out: str, device: str, threads: int) -> int:
 def say(line: str) -> None:
     """Print a line of progress to stderr."""
     click.echo(line, err=True)
+
+
+def on_a_terminal() -> bool:
+    """Say whether a person watches stderr, where a bar is drawn; a log gets plain lines."""
+    return sys.stderr.isatty()
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -67,6 +67,7 @@ def command(
             device=options.pick_device(device),
             dtype=dtype,
             stages=stages or KINDS,
+            progress=options.on_a_terminal(),
             report=options.say,
         )
     )

@@ -42,7 +42,7 @@ def list_(as_json: bool) -> None:
 
 
 @command.command("import")
-@click.argument("name", type=click.Choice(["lpips-alex", "lpips-vgg"]))
+@click.argument("name")
 def import_(name: str) -> None:
     """Convert weights that an installed package carries to safetensors in the cache folder."""
     from echosdk.training.weights import import_weights

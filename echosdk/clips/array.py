@@ -21,7 +21,9 @@ class ArrayClip:
 
     @property
     def num_frames(self) -> int:
+        """Count the frames."""
         return len(self.frames)
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return frames `start:stop`, not copied."""
         return self.frames[start:stop]

@@ -35,6 +35,7 @@ class CachedClip:
     shape: tuple[int, ...] = field(repr=False)
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return frames `start:stop` as they were written, but for half precision: that becomes float32."""
         frames = np.memmap(self.shard, self.dtype, "r", self.offset, self.shape)[start:stop]
         return np.array(frames, np.float32 if self.dtype == "float16" else self.dtype)
 

@@ -1,4 +1,4 @@
-"""Tracings: an outline at its largest and at its smallest, where a data source knows it."""
+"""Tracings: outlines in the two frames between which a quantity is measured, where a data source knows them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def _lines(value: tuple[ArrayLike, ArrayLike]) -> tuple[NDArray[np.float64], ...
 
 @frozen(kw_only=True, eq=False)
 class Tracing:
-    """What beats in one clip, traced when it is largest (end-diastole, first of each pair) and smallest (second).
+    """What is measured in one clip, traced where it is largest (first of each pair) and smallest (second).
 
-    `frames` are the two frame numbers, counted from 0. `volumes` are in mL. `lines` are two arrays `n 4` of
-    X1, Y1, X2, Y2 in pixels, x to the right and y down; as in EchoNet-Dynamic the first line is the long axis, and the
-    others run across it.
+    `frames` are the numbers of the two frames between which it is measured, counted from 0. `volumes` are in mL.
+    `lines` are two arrays `n 4` of X1, Y1, X2, Y2 in pixels, x to the right and y down; the first line is the long
+    axis, and the others run across it.
     """
 
     frames: tuple[int, int] = field(converter=_pair)

@@ -6,7 +6,7 @@ Frames are uint8 `t h w` (grey) or `t h w 3` (red, green, blue). Four formats ar
 |--------|----------------------|-----------------------------|------------------------------------------------------|
 | `mp4`  | H.264, yuv420p       | close (see `_X264`)         | looking at: plays in every browser; even sizes only  |
 | `mkv`  | FFV1                 | exact                       | computing with                                       |
-| `avi`  | MJPEG, best quality  | within a few                | the EchoNet layouts                                  |
+| `avi`  | MJPEG, best quality  | within a few                | layouts that ask for Motion JPEG                     |
 | `npy`  | none                 | exact                       | computing with, without a decoder; holds no fps      |
 
 The same frames give the same bytes, on every run and whatever the processor: encoders run single-threaded, and

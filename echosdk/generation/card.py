@@ -47,6 +47,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         "",
         f"The models were trained on {_source(manifest['trained_on'])}.",
         "",
+        *_about(manifest["trained_on"]),
         f"Files: `*.tar` are WebDataset shards (`KEY.{plan['format']}`, `KEY.json`), `index.csv` lists the samples, "
         "`dataset.json` is the manifest with the plan and every checksum, `preview.html` shows some of it.",
         "",
@@ -76,6 +77,11 @@ def _rates(rejected: Mapping[str, Any]) -> list[str]:
 def _rate(what: str, rate: Mapping[str, Any]) -> str:
     low, high = rate["interval_95"]
     return f"| {what} | {rate['hits']} | {rate['n']} | {rate['rate']:.1%} | {low:.1%} to {high:.1%} |"
+
+
+def _about(data: Mapping[str, Any]) -> list[str]:
+    """What the data source says of itself; a bundle of an earlier version does not know it."""
+    return [f"What that data is: {' '.join(data['summary'].split())}", ""] if data.get("summary") else []
 
 
 def _source(data: Mapping[str, Any]) -> str:

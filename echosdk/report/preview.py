@@ -233,6 +233,7 @@ def _origin(manifest: Mapping[str, Any]) -> Html:
                 "videos by split": ", ".join(f"{split} {count(n)}" for split, n in plan["counts"].items() if n),
                 **components,
                 "trained on": join(element("code", data["source"]), f"{parameters}: {', '.join(sizes)}"),
+                **({"what that is": data["summary"]} if data.get("summary") else {}),
                 "bundle digest": element("code", plan["bundle_digest"][:16]),
                 "labels drawn": plan["labels"],
                 "seed": str(plan["seed"]),

