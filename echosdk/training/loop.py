@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState, is_initialized
 from attrs import frozen
 from torch import nn
 from torch.utils.data import default_collate
@@ -65,7 +66,7 @@ def train(
     Raises `TrainingError` where the loss is no longer a number.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=_PRECISION[run.dtype], cpu=run.device == "cpu")
+    accelerator = _accelerator(run)
     if recipe.batch_size % accelerator.num_processes:
         raise TrainingError(
             f"recipe.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes"
@@ -130,6 +131,16 @@ def train(
     val_loss = _validate(network, loss, validation, recipe, run, accelerator) if validation else None
     train_loss = sum(recent) / len(recent) if recent else None
     return Trained(steps=recipe.steps, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
+
+
+def _accelerator(run: Run) -> Accelerator:
+    """Make an accelerator for this run, whatever the precision and the device of those before it in this process were.
+
+    Accelerate keeps both for the life of a process and refuses others; it has no public way to forget them.
+    """
+    if is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=PartialState().num_processes == 1)
+    return Accelerator(mixed_precision=_PRECISION[run.dtype], cpu=run.device == "cpu")
 
 
 _PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
