@@ -45,7 +45,10 @@ NOT_WEIGHTS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".py"}
 
 @frozen(kw_only=True)
 class Stage:
-    """A trained component: the digest of its folders, that of the encoder it was trained on, and how it came to be."""
+    """A trained component: the digest of its folders, that of the encoder it was trained on, and how it came to be.
+
+    An encoder that learns nothing has no folder: `public` is the digest of its name and parameters.
+    """
 
     public: str
     private: str
@@ -187,8 +190,7 @@ def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
         if same != wanted:
             different = [key for key in wanted if wanted[key] != same[key]]
             raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
-        kept = evolve(manifest, stages=there.manifest.stages, references=there.manifest.references)
-        return Bundle(folder, kept, str(folder))
+        return there
     if folder.exists() and any(folder.iterdir()):
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
@@ -231,19 +233,33 @@ def add_stage(
         encoder=encoder,
         provenance=dict(provenance),
     )
-    return amend(bundle, stages={kind: stage})
+    choice = provenance["choice"]
+    return amend(bundle, stages={kind: stage}, choices={kind: {"use": choice["use"], **choice["parameters"]}})
 
 
-def amend(bundle: Bundle, *, stages: Mapping[str, Stage] | None = None, references: str | None = None) -> Bundle:
-    """Write the manifest with something new; what another process has added to it since it was opened stays."""
+def amend(
+    bundle: Bundle,
+    *,
+    stages: Mapping[str, Stage] | None = None,
+    choices: Mapping[str, Mapping[str, Any]] | None = None,
+    references: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Write the manifest with something new: stages, what the plugin set says of a kind (`choices`), and so on.
+
+    All else stays as it is on disk, where another process may have changed it since the bundle was opened. In
+    particular the plugin set keeps, for every kind that is not in `choices`, the parameters that kind was trained with.
+    """
     with locked(bundle.folder):
         there = Bundle.open(str(bundle.folder)).manifest
         return write_manifest(
             bundle.folder,
             evolve(
-                bundle.manifest,
+                there,
                 stages={**there.stages, **(stages or {})},
+                plugin_set={**there.plugin_set, **(choices or {})},
                 references=there.references if references is None else references,
+                sampling=there.sampling if sampling is None else sampling,
             ),
         )
 

@@ -13,11 +13,11 @@ import torch
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, amend, begin_bundle, file_digest
+from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, Stage, add_stage, amend, begin_bundle, file_digest
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
-from echosdk.interfaces import KINDS, SPLITS, DataSource, Encoder, Run, Trainable, TrainingData
+from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Trainable, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.registry import Registry
 from echosdk.seeding import generator, seed_of
@@ -48,7 +48,9 @@ class Training:
 def train_bundle(training: Training) -> Bundle:
     """Train the wanted stages that are not yet done, and return the bundle.
 
-    Raises `DataError` before any training where the data cannot be used.
+    What the bundle says of a kind is replaced when that kind is wanted and its stage is done: so a command that trains
+    one stage leaves the parameters of all others as they were trained. Sampling defaults are replaced by a command that
+    wants every stage. Raises `DataError` before any training where the data cannot be used.
     """
     components = training.plugin_set.build_all(training.registry)
     check_source(training.source)
@@ -73,7 +75,7 @@ def train_bundle(training: Training) -> Bundle:
 
     learns = {kind for kind in training.stages if isinstance(components[kind], Trainable)}
     latents = None
-    if "encoder" in learns or learns - set(ON_PIXELS):
+    if "encoder" in training.stages or learns - set(ON_PIXELS):
         bundle = _stage(bundle, "encoder", components["encoder"], pixels, training)
     if learns - set(ON_PIXELS):
         latents = _latents(bundle, components["encoder"], pixels, training)
@@ -82,7 +84,9 @@ def train_bundle(training: Training) -> Bundle:
         if kind in learns:
             data = pixels if kind in ON_PIXELS else cast(TrainingData, latents)
             bundle = _stage(bundle, kind, components[kind], data, training)
-    return amend(bundle)  # its run parameters may be new
+        elif kind in training.stages:
+            bundle = amend(bundle, choices={kind: _entry(training, kind)})
+    return amend(bundle, sampling=training.plugin_set.sampling) if set(training.stages) == set(KINDS) else bundle
 
 
 def check_source(source: DataSource) -> None:
@@ -107,24 +111,33 @@ def check_source(source: DataSource) -> None:
             raise DataError(f"label {name!r} is {seen.pop()!r} in every clip; nothing can be learnt from it")
 
 
-def _stage(bundle: Bundle, kind: str, component: Trainable, data: TrainingData, training: Training) -> Bundle:
+def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, training: Training) -> Bundle:
+    """Do one stage unless it is done. An encoder that learns nothing is a stage too: others are bound to its latents."""
     choice = training.plugin_set.choices[kind]
-    fixed = training.registry.component(kind, choice.use).shape
-    key = _key(fixed, choice.use, choice.parameters, training.seed)
+    learns = isinstance(component, Trainable)
+    # Where nothing is learnt, every parameter decides what comes out
+    fixed = training.registry.component(kind, choice.use).shape if learns else tuple(choice.parameters)
+    seed = training.seed if learns else 0
+    key = _key(fixed, choice.use, choice.parameters, seed)
     done = bundle.manifest.stages.get(kind)
     encoder = None if kind in ON_PIXELS else bundle.manifest.stages["encoder"].public
     if done and _key(fixed, **done.provenance["choice"]) == key and done.encoder == encoder:
+        if kind in training.stages:
+            bundle = amend(bundle, choices={kind: _entry(training, kind)})  # its run parameters may be new
         bundle.load(kind, component, choice.use)
-        if kind == "encoder":
-            cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
         return bundle
-    if kind not in training.stages:  # an encoder that others need
+    if kind not in training.stages and (learns or done):  # an encoder that others need
         raise InputError(
             f"{training.out}: has no trained encoder with these parameters; train it first: --stage encoder"
         )
+    provenance = {"choice": {"use": choice.use, "parameters": _plain(choice.parameters), "seed": seed}}
+    if not learns:
+        stage = Stage(public=store_fingerprint(key), private="", encoder=encoder, provenance=provenance | {"facts": {}})
+        return amend(bundle, stages={kind: stage}, choices={kind: _entry(training, kind)})
     training.report(f"{kind}: training {choice.use!r}")
+    made_of = (key, encoder or "", bundle.manifest.data["fingerprint"], bundle.manifest.fps)
     run = Run(
-        folder=training.work / "stages" / f"{kind}-{store_fingerprint(key, encoder or '')[:12]}",
+        folder=training.work / "stages" / f"{kind}-{store_fingerprint(*made_of)[:12]}",
         seed=seed_of(training.seed, kind) % 2**31,
         device=training.device,
         dtype=training.dtype,  # type: ignore[arg-type]
@@ -133,13 +146,15 @@ def _stage(bundle: Bundle, kind: str, component: Trainable, data: TrainingData, 
     )
     torch.manual_seed(run.seed)  # the networks' first weights
     facts = component.fit(data, run)
-    made_by = {"use": choice.use, "parameters": _plain(choice.parameters), "seed": training.seed}
-    bundle = add_stage(bundle, kind, component, encoder, {"choice": made_by, "facts": dict(facts)})
+    bundle = add_stage(bundle, kind, component, encoder, provenance | {"facts": dict(facts)})
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
-    if kind == "encoder":
-        cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
     training.report(f"{kind}: done: {json.dumps(dict(facts))}")
     return bundle
+
+
+def _entry(training: Training, kind: str) -> dict[str, Any]:
+    """Return what the bundle's plugin set is to say of a kind."""
+    return cast(dict[str, Any], training.plugin_set.to_plain()[kind])
 
 
 def _key(fixed: Sequence[str], use: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -164,6 +179,8 @@ def _pixels(training: Training) -> TrainingData:
 def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Training) -> TrainingData:
     source, digest = training.source, bundle.manifest.stages["encoder"].public
 
+    encoder.to(training.device, torch.float32)  # latents are the same whatever precision a training has
+
     def encoded(clips: Sequence[CachedClip]) -> Iterator[tuple[CachedClip, NDArray[Any]]]:
         for clip in clips:
             frames = clip.read()
@@ -174,7 +191,7 @@ def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Train
             yield clip, torch.cat(parts).numpy().astype(np.float16)
 
     def store(split: str, clips: Any) -> Store:
-        fingerprint = store_fingerprint("latents", source.fingerprint(), pixels.fps, split, digest, "float16")
+        fingerprint = store_fingerprint("latents", source.fingerprint(), pixels.fps, split, digest, "float32", "float16")
         training.report(f"latents: encoding the {split} split")
         return write_store(training.work / "latents" / split, fingerprint, lambda: encoded(clips))
 
