@@ -170,7 +170,8 @@ def _refuse_too_few(patients: Mapping[str, Sequence[Clips]]) -> None:
             f"{name} has {len(split)} ({len(_seen_twice(split))} with two frames)" for name, split in patients.items()
         )
         raise echosdk.TrainingError(
-            "pearson-reid: pairs need at least two patients in train and in val, and of one of them two frames; " + counts
+            "pearson-reid: pairs need at least two patients in train and in val, and of one of them two frames; "
+            f"{counts}"
         )
 
 
