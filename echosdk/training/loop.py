@@ -65,7 +65,7 @@ def train(
     Checkpoints go to `run.folder`; a rerun resumes from the last one. Ctrl-C writes one before it is passed on.
     Raises `TrainingError` where the loss is no longer a number.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     accelerator = _accelerator(run)
     if recipe.batch_size % accelerator.num_processes:
         raise TrainingError(
@@ -183,6 +183,7 @@ def _save(path: Path, step: int, network: nn.Module, optimizer: Any, average: An
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
+    partial.chmod(0o600)  # weights may remember what they have seen
     os.replace(partial, path)
 
 

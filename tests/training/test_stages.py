@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +16,14 @@ import numpy as np
 import pytest
 import torch
 from attrs import define, field
+from safetensors.torch import save_file
 
 from echosdk import Clip, DataError, InputError, Label, Registry
-from echosdk.bundle import Bundle, amend
+from echosdk.bundle import Bundle, amend, file_digest
+from echosdk.clips.store import write_store
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import PluginSet, open_source, resolve
+from echosdk.training import stages as stages_module
 from echosdk.training.stages import Training, check_source, train_bundle
 
 SOURCE = "phantom?patients=16&frames=16&size=32"
@@ -322,6 +327,105 @@ def test_a_bundle_does_not_say_where_the_data_lay(
             data = path.read_bytes()
             assert b"hospital-of-x" not in data, path
             assert str(tmp_path).encode() not in data, path
+    assert Bundle.open(str(tmp_path / "bundle")).manifest.data["parameters"] == {"grey": True}
+
+
+def test_of_a_sources_parameters_only_numbers_and_truth_values_are_told(registry: Registry, tmp_path: Path) -> None:
+    """A text may be a second path, or a name."""
+    source = Held([clip(i, "train") for i in range(4)] + [clip(i, "val") for i in range(4, 6)])
+    name = "held?list=/data/hospital-of-x/list.csv&ward=hospital-of-x&grey=true&fps=12.5&patients=6"
+    bundle = train_bundle(training(registry, tmp_path, source=source, source_name=name, stages=("encoder",)))
+    assert bundle.manifest.data["parameters"] == {"grey": True, "fps": 12.5, "patients": 6}
+    assert "hospital-of-x" not in (tmp_path / "bundle" / "bundle.json").read_text()
+
+
+def test_a_bundle_names_a_file_that_it_was_trained_with_and_not_where_that_lay(
+    registry: Registry, tmp_path: Path
+) -> None:
+    weights = tmp_path / "home-of-y" / "alex.safetensors"
+    weights.parent.mkdir()
+    save_file(alexnet_convolutions(), weights)
+    wanted = training(registry, tmp_path, (f"encoder.lpips={weights}",), stages=("encoder",))
+    bundle = train_bundle(wanted)
+    stage = bundle.manifest.stages["encoder"]
+    assert bundle.plugin_set.choices["encoder"].parameters["lpips"] == "alex.safetensors"
+    assert stage.provenance["choice"]["parameters"]["lpips"] == "alex.safetensors"
+    assert stage.provenance["facts"]["lpips"] == {"weights": "alex.safetensors", "sha256": file_digest(weights)}
+    assert "home-of-y" not in (tmp_path / "bundle" / "bundle.json").read_text()
+    bundle.load("encoder", bundle.plugin_set.build(registry, "encoder"), "vae")
+    lines: list[str] = []
+    train_bundle(attrs.evolve(wanted, report=lines.append))
+    assert not [line for line in lines if "training '" in line]
+
+
+def alexnet_convolutions() -> dict[str, torch.Tensor]:
+    """Random weights in the shapes of AlexNet's, which LPIPS wants."""
+    sizes = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    random = torch.Generator().manual_seed(0)
+    made = {}
+    for position, (out, into, side) in sizes.items():
+        made[f"features.{position}.weight"] = 0.01 * torch.randn(out, into, side, side, generator=random)
+        made[f"features.{position}.bias"] = torch.zeros(out)
+    return made
+
+
+def test_what_shows_patients_is_for_the_owner_only(trained_tiny: Bundle) -> None:
+    """The bundle's private part; and the working folder: pixels, latents, identifiers, checkpoints."""
+    work = trained_tiny.folder.with_name("work")
+    paths = [top / name for top in (trained_tiny.folder / "private", work) for name in ("", *top.rglob("*"))]
+    assert {"checkpoint.pt", "index.json", "000000.tar", "network.safetensors"} <= {path.name for path in paths}
+    assert [str(path) for path in paths if path.stat().st_mode & 0o077] == []
+
+
+def test_references_that_are_there_are_not_written_again(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """Another process may be reading them."""
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    references = tmp_path / "bundle" / "private" / "references.safetensors"
+    train_bundle(training(registry, tmp_path, stages=("image_prior",)))
+    before = references.stat().st_ino
+    train_bundle(training(registry, tmp_path, stages=("image_prior",)))
+    assert references.stat().st_ino == before
+
+
+def test_a_store_is_written_by_one_process_at_a_time(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def write(folder: Path, *arguments: Any) -> Any:
+        descriptor = os.open(folder.parent, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        written.append(f"{folder.parent.name}/{folder.name}")
+        return write_store(folder, *arguments)
+
+    monkeypatch.setattr(stages_module, "write_store", write)
+    train_bundle(training(registry, tmp_path, stages=("encoder", "image_prior")))
+    assert written == ["pixels/train", "pixels/val", "latents/train", "latents/val"]
+
+
+def test_of_several_processes_that_train_together_one_writes(
+    encoder_only: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits until all have seen what is to be done, and again until the first has written it."""
+    waited = []
+
+    class Second:
+        is_main_process = False
+
+        def wait_for_everyone(self) -> None:
+            waited.append(set(Bundle.open(str(tmp_path / "bundle")).manifest.stages))
+            if len(waited) == 2:
+                shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+
+    monkeypatch.setattr(stages_module, "PartialState", lambda cpu: Second())
+    monkeypatch.setattr(stages_module, "add_stage", None)
+    bundle = train_bundle(training(registry, tmp_path, stages=("encoder",)))
+    assert waited == [set(), set()]
+    assert "encoder" in bundle.manifest.stages
 
 
 def test_what_learns_from_single_records_is_private(trained_tiny: Bundle) -> None:
