@@ -45,7 +45,10 @@ NOT_WEIGHTS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".py"}
 
 @frozen(kw_only=True)
 class Stage:
-    """A trained component: the digest of its folders, that of the encoder it was trained on, and how it came to be."""
+    """A trained component: the digest of its folders, that of the encoder it was trained on, and how it came to be.
+
+    An encoder that learns nothing has no folder: `public` is the digest of its name and parameters.
+    """
 
     public: str
     private: str
@@ -175,24 +178,30 @@ class Bundle:
     def _private(self, name: str) -> Path:
         path = self.folder / PRIVATE / name
         if not path.is_file():
-            raise BundleError(f"bundle {self.where}: {PRIVATE}/{name} is missing: this bundle was stripped")
+            why = "this bundle was stripped" if self.stripped else "it is lost, or the training has not come so far"
+            raise BundleError(f"bundle {self.where}: {PRIVATE}/{name} is missing: {why}")
         return path
 
 
 def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
     """Make an empty bundle with a fresh noise key, or return the one that is there with its trained stages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        return _begun(folder, manifest)
+
+
+def _begun(folder: Path, manifest: Manifest) -> Bundle:
     if (folder / MANIFEST).is_file():
         there = _described(Bundle.open(str(folder)), manifest)
         same, wanted = _fixed(there.manifest), _fixed(manifest)
         if same != wanted:
             different = [key for key in wanted if wanted[key] != same[key]]
             raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
-        kept = evolve(manifest, stages=there.manifest.stages, references=there.manifest.references)
-        return Bundle(folder, kept, str(folder))
-    if folder.exists() and any(folder.iterdir()):
+        private_folder(folder / PRIVATE)
+        return there
+    if any(folder.iterdir()):
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
-    (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
-    key = folder / PRIVATE / NOISE_KEY
+    key = private_folder(folder / PRIVATE) / NOISE_KEY
     key.touch(mode=0o600)
     key.write_text(secrets.token_hex(32) + "\n")
     return write_manifest(folder, manifest)
@@ -202,14 +211,20 @@ def _described(bundle: Bundle, wanted: Manifest) -> Bundle:
     """Write how the source of the same data describes itself today; an earlier version kept no such words."""
     if bundle.manifest.data == wanted.data or _fixed(bundle.manifest) != _fixed(wanted):
         return bundle
-    with locked(bundle.folder):
-        return write_manifest(bundle.folder, evolve(Bundle.open(str(bundle.folder)).manifest, data=wanted.data))
+    return write_manifest(bundle.folder, evolve(bundle.manifest, data=wanted.data))
 
 
 def _fixed(manifest: Manifest) -> dict[str, Any]:
     """Return what stays as it is once a bundle is begun; the data's summary is only words."""
     data = {key: value for key, value in manifest.data.items() if key != "summary"}
     return attrs.asdict(evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references=""))
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that its owner alone may enter, or make the one that is there so."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
@@ -235,31 +250,47 @@ def add_stage(
         component.save(public, private)
         refuse_code(public)
         refuse_code(private)
-        for new, old in ((public, bundle.folder / kind), (private, bundle.folder / PRIVATE / kind)):
-            shutil.rmtree(old, ignore_errors=True)
-            if any(new.iterdir()):
-                new.rename(old)
-    stage = Stage(
-        public=digest(bundle.folder / kind),
-        private=digest(bundle.folder / PRIVATE / kind),
-        encoder=encoder,
-        provenance=dict(provenance),
-    )
-    return amend(bundle, stages={kind: stage})
+        for path in (private, *private.rglob("*")):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        stage = Stage(public=digest(public), private=digest(private), encoder=encoder, provenance=dict(provenance))
+        choice = provenance["choice"]
+        with locked(bundle.folder):
+            for new, old in ((public, bundle.folder / kind), (private, bundle.folder / PRIVATE / kind)):
+                shutil.rmtree(old, ignore_errors=True)
+                if any(new.iterdir()):
+                    new.rename(old)
+            return _amended(bundle, {kind: stage}, {kind: {"use": choice["use"], **choice["parameters"]}})
 
 
-def amend(bundle: Bundle, *, stages: Mapping[str, Stage] | None = None, references: str | None = None) -> Bundle:
-    """Write the manifest with something new; what another process has added to it since it was opened stays."""
+def amend(bundle: Bundle, **new: Any) -> Bundle:
+    """Write the manifest with something new, by name: `stages`, `choices`, `references`, `sampling`.
+
+    `choices` is what the plugin set says of some kinds. All else stays as it is on disk, where another process may have
+    changed it since the bundle was opened. In particular the plugin set keeps, for every kind that is not in `choices`,
+    the parameters which that kind was trained with.
+    """
     with locked(bundle.folder):
-        there = Bundle.open(str(bundle.folder)).manifest
-        return write_manifest(
-            bundle.folder,
-            evolve(
-                bundle.manifest,
-                stages={**there.stages, **(stages or {})},
-                references=there.references if references is None else references,
-            ),
-        )
+        return _amended(bundle, **new)
+
+
+def _amended(
+    bundle: Bundle,
+    stages: Mapping[str, Stage] | None = None,
+    choices: Mapping[str, Mapping[str, Any]] | None = None,
+    references: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> Bundle:
+    there = Bundle.open(str(bundle.folder)).manifest
+    return write_manifest(
+        bundle.folder,
+        evolve(
+            there,
+            stages={**there.stages, **(stages or {})},
+            plugin_set={**there.plugin_set, **(choices or {})},
+            references=there.references if references is None else references,
+            sampling=there.sampling if sampling is None else sampling,
+        ),
+    )
 
 
 @contextmanager

@@ -184,6 +184,10 @@ def test_damaged_private_files_are_refused(tiny_bundle):
     assert error_of(bundle.references).startswith(f"{tiny_bundle}/private/references.safetensors: damaged: ")
     (tiny_bundle / "private" / "references.safetensors").unlink()
     assert error_of(bundle.references) == (
+        f"bundle {tiny_bundle}: private/references.safetensors is missing: it is lost, or the training has not come so far"
+    )
+    shutil.rmtree(tiny_bundle / "private")
+    assert error_of(bundle.references) == (
         f"bundle {tiny_bundle}: private/references.safetensors is missing: this bundle was stripped"
     )
 

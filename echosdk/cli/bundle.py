@@ -82,6 +82,7 @@ def _facts(facts: dict[str, Any], prefix: str = "") -> str:
         if isinstance(value, dict):
             parts.append(_facts(value, f"{prefix}{key}."))
         else:
-            shown = f"{value:.4g}" if isinstance(value, float) else value[:12] if key == "fingerprint" else value
+            short = value[:12] if key in ("fingerprint", "sha256") else value
+            shown = f"{value:.4g}" if isinstance(value, float) else short
             parts.append(f"{prefix}{key} {shown}")
     return ", ".join(filter(None, parts))

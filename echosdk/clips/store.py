@@ -76,7 +76,8 @@ def write_store(
 ) -> Store:
     """Write clips and their frames to shards under `folder`, unless a store with this fingerprint is complete there.
 
-    All frames must have one shape. The folder is written under another name and renamed when it is whole.
+    All frames must have one shape. The folder is written under another name and renamed when it is whole; its owner
+    alone can read it. Two processes must not write one folder at once.
     """
     import webdataset
 
@@ -85,7 +86,7 @@ def write_store(
         return open_store(folder)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.mkdir(mode=0o700, parents=True)
     shape: tuple[int, ...] | None = None
     count = 0
     with webdataset.ShardWriter(
@@ -101,6 +102,8 @@ def write_store(
             writer.write({"__key__": f"{count:09d}", "json": json.dumps(about).encode(), "raw": raw})
             count += 1
     (partial / "index.json").write_text(json.dumps({"fingerprint": fingerprint, "clips": count}))
+    for path in partial.iterdir():
+        path.chmod(0o600)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return open_store(folder)

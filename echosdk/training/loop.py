@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState, is_initialized
 from attrs import frozen
 from torch import nn
 from torch.utils.data import default_collate
@@ -66,8 +67,8 @@ def train(
     Progress is a bar on stderr with `run.progress`, else a line to `run.report` now and then; the last one always.
     Raises `TrainingError` where the loss is no longer a number.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=_PRECISION[run.dtype], cpu=run.device == "cpu")
+    run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    accelerator = _accelerator(run)
     if recipe.batch_size % accelerator.num_processes:
         raise TrainingError(
             f"recipe.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes"
@@ -150,6 +151,16 @@ def train(
     return Trained(steps=recipe.steps, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
 
 
+def _accelerator(run: Run) -> Accelerator:
+    """Make an accelerator for this run, whatever the precision and the device of those before it in this process were.
+
+    Accelerate keeps both for the life of a process and refuses others; it has no public way to forget them.
+    """
+    if is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=PartialState().num_processes == 1)
+    return Accelerator(mixed_precision=_PRECISION[run.dtype], cpu=run.device == "cpu")
+
+
 _PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -190,6 +201,7 @@ def _save(path: Path, step: int, network: nn.Module, optimizer: Any, average: An
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
+    partial.chmod(0o600)  # weights may remember what they have seen
     os.replace(partial, path)
 
 

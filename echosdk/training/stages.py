@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from echosdk.bundle import PRIVATE, REFERENCES, Bundle, Manifest, add_stage, amend, begin_bundle, file_digest
+from echosdk.bundle import (
+    PRIVATE,
+    REFERENCES,
+    Bundle,
+    Manifest,
+    Stage,
+    add_stage,
+    amend,
+    begin_bundle,
+    file_digest,
+    locked,
+    private_folder,
+)
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
-from echosdk.interfaces import KINDS, SPLITS, DataSource, Encoder, Run, Trainable, TrainingData
+from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Trainable, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.registry import Registry
 from echosdk.seeding import generator, seed_of
@@ -48,7 +62,9 @@ class Training:
 def train_bundle(training: Training) -> Bundle:
     """Train the wanted stages that are not yet done, and return the bundle.
 
-    Raises `DataError` before any training where the data cannot be used.
+    What the bundle says of a kind is replaced when that kind is wanted and its stage is done: so a command that trains
+    one stage leaves the parameters of all others as they were trained. Sampling defaults are replaced by a command that
+    wants every stage. Raises `DataError` before any training where the data cannot be used.
     """
     components = training.plugin_set.build_all(training.registry)
     check_source(training.source)
@@ -57,7 +73,7 @@ def train_bundle(training: Training) -> Bundle:
     bundle = begin_bundle(
         training.out,
         Manifest(
-            plugin_set=training.plugin_set.to_plain(),
+            plugin_set=published(training.plugin_set.to_plain()),
             labels=training.source.labels,
             fps=training.plugin_set.fps,
             frame_shape=pixels.shape,
@@ -74,7 +90,7 @@ def train_bundle(training: Training) -> Bundle:
 
     learns = {kind for kind in training.stages if isinstance(components[kind], Trainable)}
     latents = None
-    if "encoder" in learns or learns - set(ON_PIXELS):
+    if "encoder" in training.stages or learns - set(ON_PIXELS):
         bundle = _stage(bundle, "encoder", components["encoder"], pixels, training)
     if learns - set(ON_PIXELS):
         latents = _latents(bundle, components["encoder"], pixels, training)
@@ -83,7 +99,9 @@ def train_bundle(training: Training) -> Bundle:
         if kind in learns:
             data = pixels if kind in ON_PIXELS else cast(TrainingData, latents)
             bundle = _stage(bundle, kind, components[kind], data, training)
-    return amend(bundle)  # its run parameters may be new
+        elif kind in training.stages:
+            bundle = amend(bundle, choices={kind: _entry(training, kind)})
+    return amend(bundle, sampling=training.plugin_set.sampling) if set(training.stages) == set(KINDS) else bundle
 
 
 def check_source(source: DataSource) -> None:
@@ -108,39 +126,57 @@ def check_source(source: DataSource) -> None:
             raise DataError(f"label {name!r} is {seen.pop()!r} in every clip; nothing can be learnt from it")
 
 
-def _stage(bundle: Bundle, kind: str, component: Trainable, data: TrainingData, training: Training) -> Bundle:
+def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, training: Training) -> Bundle:
+    """Do a stage unless it is done. An encoder that learns nothing is a stage too: others are bound to its latents."""
     choice = training.plugin_set.choices[kind]
-    fixed = training.registry.component(kind, choice.use).shape
-    key = _key(fixed, choice.use, choice.parameters, training.seed)
+    learns = isinstance(component, Trainable)
+    # Where nothing is learnt, every parameter decides what comes out
+    fixed = training.registry.component(kind, choice.use).shape if learns else tuple(choice.parameters)
+    seed = training.seed if learns else 0
+    key = _key(fixed, choice.use, choice.parameters, seed)
+    public_key = published(key)
     done = bundle.manifest.stages.get(kind)
     encoder = None if kind in ON_PIXELS else bundle.manifest.stages["encoder"].public
-    if done and _key(fixed, **done.provenance["choice"]) == key and done.encoder == encoder:
+    if done and _key(fixed, **done.provenance["choice"]) == public_key and done.encoder == encoder:
+        if kind in training.stages:
+            bundle = amend(bundle, choices={kind: _entry(training, kind)})  # its run parameters may be new
         bundle.load(kind, component, choice.use)
-        if kind == "encoder":
-            cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
         return bundle
-    if kind not in training.stages:  # an encoder that others need
+    if kind not in training.stages and (learns or done):  # an encoder that others need
         raise InputError(
             f"{training.out}: has no trained encoder with these parameters; train it first: --stage encoder"
         )
+    made_by = {"use": choice.use, "parameters": published(_plain(choice.parameters)), "seed": seed}
+    if not learns:
+        public = store_fingerprint(public_key)
+        stage = Stage(public=public, private="", encoder=encoder, provenance={"choice": made_by, "facts": {}})
+        return amend(bundle, stages={kind: stage}, choices={kind: _entry(training, kind)})
     training.report(f"{kind}: training {choice.use!r}")
+    made_of = (key, encoder or "", bundle.manifest.data["fingerprint"], bundle.manifest.fps)
     run = Run(
-        folder=training.work / "stages" / f"{kind}-{store_fingerprint(key, encoder or '')[:12]}",
+        folder=private_folder(training.work / "stages") / f"{kind}-{store_fingerprint(*made_of)[:12]}",
         seed=seed_of(training.seed, kind) % 2**31,
         device=training.device,
         dtype=training.dtype,  # type: ignore[arg-type]
         progress=training.progress,
         report=lambda line: training.report(f"{kind}: {line}"),
     )
+    together = PartialState(cpu=training.device == "cpu")
+    together.wait_for_everyone()  # all have seen that it is not done
     torch.manual_seed(run.seed)  # the networks' first weights
     facts = component.fit(data, run)
-    made_by = {"use": choice.use, "parameters": _plain(choice.parameters), "seed": training.seed}
-    bundle = add_stage(bundle, kind, component, encoder, {"choice": made_by, "facts": dict(facts)})
+    if together.is_main_process:
+        add_stage(bundle, kind, component, encoder, {"choice": made_by, "facts": dict(facts)})
+    together.wait_for_everyone()
+    bundle = Bundle.open(str(bundle.folder))
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
-    if kind == "encoder":
-        cast(Encoder, component).to(training.device, getattr(torch, training.dtype))
     training.report(f"{kind}: done: {json.dumps(dict(facts))}")
     return bundle
+
+
+def _entry(training: Training, kind: str) -> dict[str, Any]:
+    """Return what the bundle's plugin set is to say of a kind."""
+    return cast(dict[str, Any], published(training.plugin_set.to_plain()[kind]))
 
 
 def _key(fixed: Sequence[str], use: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -154,16 +190,26 @@ def _pixels(training: Training) -> TrainingData:
     def store(split: str) -> Store:
         fingerprint = store_fingerprint("pixels", source.fingerprint(), fps, split)
         training.report(f"data: reading the {split} split at {fps:g} frames/s")
-        return write_store(
-            training.work / "pixels" / split, fingerprint, lambda: pixel_clips(source.clips(split), fps)  # type: ignore[arg-type]
+        return _write_once(
+            training, "pixels", split, fingerprint, lambda: pixel_clips(source.clips(split), fps)  # type: ignore[arg-type]
         )
 
     train, val = store("train"), store("val")
     return TrainingData(train=train, val=val, labels=source.labels, fps=fps, shape=train.shape)
 
 
+def _write_once(training: Training, kind: str, split: str, fingerprint: str, items: Callable[[], Any]) -> Store:
+    """Write a store of real data; another process that trains the same bundle waits for it, and finds it there."""
+    training.work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = private_folder(training.work / kind)
+    with locked(folder):
+        return write_store(folder / split, fingerprint, items)
+
+
 def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Training) -> TrainingData:
     source, digest = training.source, bundle.manifest.stages["encoder"].public
+
+    encoder.to(training.device, torch.float32)  # latents are the same whatever precision a training has
 
     def encoded(clips: Sequence[CachedClip]) -> Iterator[tuple[CachedClip, NDArray[Any]]]:
         for clip in clips:
@@ -175,9 +221,10 @@ def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Train
             yield clip, torch.cat(parts).numpy().astype(np.float16)
 
     def store(split: str, clips: Any) -> Store:
-        fingerprint = store_fingerprint("latents", source.fingerprint(), pixels.fps, split, digest, "float16")
+        made_of = (source.fingerprint(), pixels.fps, split, digest, "float32", "float16")
+        fingerprint = store_fingerprint("latents", *made_of)
         training.report(f"latents: encoding the {split} split")
-        return write_store(training.work / "latents" / split, fingerprint, lambda: encoded(clips))
+        return _write_once(training, "latents", split, fingerprint, lambda: encoded(clips))
 
     train, val = store("train", pixels.train), store("val", pixels.val)
     return evolve(pixels, train=train, val=val, shape=train.shape)
@@ -188,7 +235,7 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
 
     Patients are numbered in an order drawn with the noise key, so that a number says nothing.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     groups = sorted({clip.group for clip in (*latents.train, *latents.val)})
     order = torch.randperm(len(groups), generator=generator("pseudonyms", key=bundle.noise_key)).tolist()
@@ -212,12 +259,16 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
         ),
         "holdout_video": torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
     }
+    content = save(tensors)
+    digest = hashlib.sha256(content).hexdigest()
     path = bundle.folder / PRIVATE / REFERENCES
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.chmod(0o600)
-    partial.rename(path)
-    return amend(bundle, references=file_digest(path))
+    with locked(path.parent):
+        if not path.is_file() or file_digest(path) != digest:
+            partial = path.with_suffix(".partial")
+            partial.touch(mode=0o600)
+            partial.write_bytes(content)
+            partial.replace(path)
+    return amend(bundle, references=digest)
 
 
 def _batches(length: int, size: int) -> Iterable[tuple[int, int]]:
@@ -234,9 +285,27 @@ def _counts(data: TrainingData) -> dict[str, int]:
 
 
 def _public_name(source: str) -> dict[str, Any]:
-    """Return the source's name and parameters, without where it lies."""
+    """Return the source's name and what of its parameters is a number or a truth value: a text may name a place."""
     name, parameters = parse_source(source)
-    return {"source": name, "parameters": {key: value for key, value in parameters.items() if key != "location"}}
+    return {"source": name, "parameters": {key: value for key, value in parameters.items() if _is_number(value)}}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, bool | int | float)
+
+
+def published(value: Any) -> Any:
+    """Return a plain value with the file's name alone for every path in it: folders may name a person or a hospital.
+
+    A component that reads a file whenever it is used is told again where that lies: `--set KIND.KEY=PATH`.
+    """
+    if isinstance(value, Mapping):
+        return {key: published(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [published(item) for item in value]
+    if isinstance(value, str) and ("://" in value or value.startswith(("/", "~", ".")) or Path(value).exists()):
+        return PurePath(value.partition("?")[0]).name
+    return value
 
 
 def _plain(parameters: Mapping[str, Any]) -> Any:

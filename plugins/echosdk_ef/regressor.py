@@ -56,7 +56,8 @@ class EFRegressor:
         frames = clip.read()
         starts = range(0, max(1, len(frames) - self.min_frames + 1), max(1, self.period))
         clips = torch.stack([self._cut(frames, start) for start in starts])
-        outputs = [self._network(part) for part in clips.split(CLIPS_A_BATCH)]
+        device = next(self._network.parameters()).device
+        outputs = [self._network(part.to(device)).cpu() for part in clips.split(CLIPS_A_BATCH)]
         return {self.label: float(torch.cat(outputs).mean() * self._scale[1] + self._scale[0])}
 
     def score(self, test: Sequence[echosdk.StoredClip]) -> Mapping[str, float]:
@@ -102,7 +103,6 @@ class EFRegressor:
         trained = train(
             self._network, loss, example(data.train, True), self.recipe, run, validation=example(data.val, False)
         )
-        self._network.cpu()
         return {**trained.facts(), "validation": self.score(data.val)}
 
     def save(self, public: Path, private: Path) -> None:

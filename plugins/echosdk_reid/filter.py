@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from attrs import define, field
@@ -21,6 +21,9 @@ from torch.nn import functional
 import echosdk
 from echosdk.training import Recipe, choose, train
 from echosdk_reid.network import ReIdentification
+
+T = TypeVar("T")
+Clips = Sequence[echosdk.StoredClip]
 
 CHUNK = 4096
 PAIRS_TO_SCORE = 2000
@@ -62,37 +65,36 @@ class PearsonReID:
     @torch.no_grad()
     def embed(self, stills: torch.Tensor) -> torch.Tensor:
         """Map stills `n c h w` to features `n d`."""
-        device = next(self._network.parameters()).device
-        parts = [self._network.embed(self._scaled(part.to(device))).cpu() for part in stills.split(CHUNK)]
+        parts = [self._network.embed(self._scaled(part.to(self._device))).cpu() for part in stills.split(CHUNK)]
         return torch.cat(parts) if parts else torch.zeros(0, self.features)
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+        patients = {"train": _by_patient(data.train), "val": _by_patient(data.val)}
+        _refuse_too_few(patients)
         self._low, self._high = _extremes(data.train)
         self._network = ReIdentification(self.architecture, self.layers, data.shape[0], self.features)
 
-        def example(split: Any) -> Any:
-            patients = defaultdict(list)
-            for clip in split:
-                patients[clip.group].append(clip)
-            groups = list(patients.values())
+        def example(patients: Sequence[Clips]) -> Any:
+            seen_twice = _seen_twice(patients)
 
             def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:
-                """Draw two frames: of one patient or of two, half and half."""
-                first = choose(groups, generator)
+                """Draw two frames: different ones of one patient, or one each of two, half and half."""
                 same = bool(torch.rand((), generator=generator) < 0.5)
-                second = first
-                while not same and second is first:
-                    second = choose(groups, generator)
-                stills = [self._scaled(_frame(choose(clips, generator), generator)) for clips in (first, second)]
-                return {"first": stills[0], "second": stills[1], "same": torch.tensor(float(same))}
+                if same:
+                    frames = _two(_frames(choose(seen_twice, generator)), generator)
+                else:
+                    frames = [choose(_frames(clips), generator) for clips in _two(patients, generator)]
+                first, second = (self._scaled(_read(*frame)) for frame in frames)
+                return {"first": first, "second": second, "same": torch.tensor(float(same))}
 
             return draw
 
         def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
             return functional.binary_cross_entropy_with_logits(network(batch["first"], batch["second"]), batch["same"])
 
-        trained = train(self._network, loss, example(data.train), self.recipe, run, validation=example(data.val))
-        return {**trained.facts(), "pairs": self._score(example(data.val))}
+        validation = example(patients["val"])
+        trained = train(self._network, loss, example(patients["train"]), self.recipe, run, validation=validation)
+        return {**trained.facts(), "pairs": self._score(validation)}
 
     def save(self, public: Path, private: Path) -> None:
         state = {
@@ -113,6 +115,10 @@ class PearsonReID:
         self._network.load_state_dict(load_file(private / "network.safetensors"))
         self._network.float().eval()
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self._network.parameters()).device
+
     def _scaled(self, stills: torch.Tensor) -> torch.Tensor:
         return (stills.float() - self._low) / (self._high - self._low) * 2 - 1
 
@@ -127,7 +133,7 @@ class PearsonReID:
         """Recall and specificity of the pair head on validation patients, at logit 0."""
         drawn = [example(torch.Generator().manual_seed(seed)) for seed in range(PAIRS_TO_SCORE)]
         batch = {key: torch.stack([pair[key] for pair in drawn]) for key in drawn[0]}
-        logits = self._network(batch["first"], batch["second"])
+        logits = self._network(batch["first"].to(self._device), batch["second"].to(self._device)).cpu()
         same = batch["same"] > 0.5
         return {
             "n": PAIRS_TO_SCORE,
@@ -142,9 +148,42 @@ def standardise(features: torch.Tensor) -> torch.Tensor:
     return features / features.norm(dim=1, keepdim=True)
 
 
-def _frame(clip: echosdk.StoredClip, generator: torch.Generator) -> torch.Tensor:
-    first = int(torch.randint(clip.num_frames, (), generator=generator))
-    return torch.from_numpy(clip.read(first, first + 1))[0]
+def _by_patient(clips: Clips) -> list[Clips]:
+    patients = defaultdict(list)
+    for clip in clips:
+        patients[clip.group].append(clip)
+    return list(patients.values())
+
+
+def _frames(clips: Clips) -> list[tuple[echosdk.StoredClip, int]]:
+    return [(clip, index) for clip in clips for index in range(clip.num_frames)]
+
+
+def _seen_twice(patients: Sequence[Clips]) -> list[Clips]:
+    return [clips for clips in patients if sum(clip.num_frames for clip in clips) > 1]
+
+
+def _refuse_too_few(patients: Mapping[str, Sequence[Clips]]) -> None:
+    """Raise where a split has no pair of two patients, or none of two frames of one."""
+    if any(len(split) < 2 or not _seen_twice(split) for split in patients.values()):
+        counts = ", ".join(
+            f"{name} has {len(split)} ({len(_seen_twice(split))} with two frames)" for name, split in patients.items()
+        )
+        raise echosdk.TrainingError(
+            "pearson-reid: pairs need at least two patients in train and in val, and of one of them two frames; "
+            f"{counts}"
+        )
+
+
+def _two(items: Sequence[T], generator: torch.Generator) -> tuple[T, T]:
+    """Draw two different items."""
+    first = int(torch.randint(len(items), (), generator=generator))
+    second = int(torch.randint(len(items) - 1, (), generator=generator))
+    return items[first], items[second + (second >= first)]
+
+
+def _read(clip: echosdk.StoredClip, index: int) -> torch.Tensor:
+    return torch.from_numpy(clip.read(index, index + 1))[0]
 
 
 def _extremes(clips: Any) -> tuple[float, float]:

@@ -18,7 +18,23 @@ CACHED = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 
 
 def perceptual_loss(backbone: str) -> nn.Module | None:
-    """Return LPIPS with a frozen backbone: `alex` or `vgg` as torchvision caches them, or the path of a file.
+    """Return LPIPS with a frozen backbone (see `backbone_weights`), or None where it is `off`."""
+    path = backbone_weights(backbone)
+    if path is None:
+        return None
+    weights = (
+        load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lpips calls torchvision by its old arguments
+        loss = lpips.LPIPS(net=_net(backbone), pnet_rand=True, verbose=False)
+    for name, parameter in loss.net.named_parameters():  # slice1.0.weight: the numbers are those of `features`
+        parameter.data.copy_(weights[f"features.{name.split('.', 1)[1]}"])
+    return loss.requires_grad_(False).eval()
+
+
+def backbone_weights(backbone: str) -> Path | None:
+    """Find the weights of `alex` or `vgg` as torchvision caches them, or of a file; None where the backbone is `off`.
 
     `alex` and `vgg` are looked for where `echosdk weights import lpips-alex` puts them, and in torchvision's cache.
     A file holds the convolutions' weights in torchvision's names (`features.0.weight` ...), as safetensors.
@@ -26,7 +42,7 @@ def perceptual_loss(backbone: str) -> nn.Module | None:
     """
     if backbone == "off":
         return None
-    net: Literal["alex", "vgg"] = "vgg" if "vgg" in Path(backbone).name else "alex"
+    net = _net(backbone)
     places = [Path(backbone)]
     if backbone in CACHED:
         places = [weights_path(f"lpips-{net}"), Path(torch.hub.get_dir()) / "checkpoints" / CACHED[backbone]]
@@ -36,12 +52,8 @@ def perceptual_loss(backbone: str) -> nn.Module | None:
             f"encoder.lpips: no {net} weights at {' or '.join(map(str, places))}. Get them: echosdk weights import "
             f"lpips-{net}; or give a file: --set encoder.lpips=PATH; or leave the term out: --set encoder.lpips=off"
         )
-    weights = (
-        load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # lpips calls torchvision by its old arguments
-        loss = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    for name, parameter in loss.net.named_parameters():  # slice1.0.weight: the numbers are those of `features`
-        parameter.data.copy_(weights[f"features.{name.split('.', 1)[1]}"])
-    return loss.requires_grad_(False).eval()
+    return path
+
+
+def _net(backbone: str) -> Literal["alex", "vgg"]:
+    return "vgg" if "vgg" in Path(backbone).name else "alex"

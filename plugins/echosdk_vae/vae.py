@@ -6,6 +6,7 @@ Latents are the posterior's mode, standardised per channel with the training spl
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from einops import repeat
 import echosdk
 from echosdk.clips.images import to_images
 from echosdk.training import Recipe, choose, train
-from echosdk_vae.perceptual import perceptual_loss
+from echosdk_vae.perceptual import backbone_weights, perceptual_loss
 
 FRAMES_FOR_STATISTICS = 512
 
@@ -72,10 +73,15 @@ class VAE:
         height, width, colours = (*data.shape, 1)[:3]
         self._image = (colours, height, width)
         factor = 2 ** (len(self.blocks) - 1)
+        if colours > self.channels:
+            raise echosdk.TrainingError(
+                f"encoder.channels: frames of {height}x{width} have {colours} channels, and a network of "
+                f"{self.channels} sees grey images only; --set encoder.channels={colours}, or give grey frames"
+            )
         if height % factor or width % factor:
             raise echosdk.TrainingError(f"frames of {height}x{width}: both sides must be multiples of {factor}")
         self._network = self._make_network()
-        perceptual = perceptual_loss(self.lpips)
+        perceptual, weights = perceptual_loss(self.lpips), backbone_weights(self.lpips)
         run.report(
             f"vae: squared error + {self.kl_weight} KL" + (f" + {self.lpips_weight} LPIPS" if perceptual else "")
         )
@@ -105,7 +111,11 @@ class VAE:
         trained = train(network, loss, example(data.train), self.recipe, run, validation=example(data.val))
         self._network.eval()
         self._standardise(data, run)
-        return {**trained.facts(), "reconstruction": self._quality(data)}
+        facts = {**trained.facts(), "reconstruction": self._quality(data)}
+        if weights:
+            digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+            facts["lpips"] = {"weights": weights.name, "sha256": digest}
+        return facts
 
     def save(self, public: Path, private: Path) -> None:
         torch.nn.Module.to(self._network, torch.float16).save_pretrained(public, safe_serialization=True)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from echosdk_ef import EFRegressor
 
+from echosdk import Registry
+
 
 def tiny(**parameters: Any) -> EFRegressor:
     return EFRegressor(**{"architecture": "small", "widths": (4, 8), "num_frames": 8, "period": 2} | parameters)
@@ -55,3 +57,38 @@ def test_a_prediction_does_not_depend_on_other_videos(fitted: Any) -> None:
     first = regressor.predict(data.train[0])
     regressor.predict(data.train[1])
     assert regressor.predict(data.train[0]) == first
+
+
+def test_a_prediction_is_made_where_the_network_is(fitted: Any) -> None:
+    """After a training on a GPU it is still there, and the frames are not."""
+    regressor, data = fitted
+    seen = []
+
+    class Elsewhere(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1, device="meta"))
+
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            seen.append(clips.device.type)
+            return torch.zeros(len(clips), 1)
+
+    regressor._network = Elsewhere()
+    assert regressor.predict(data.train[0])["EF"] == pytest.approx(regressor._scale[0])
+    assert seen == ["meta"]
+
+
+def test_a_fitted_network_is_scored_where_it_was_trained(
+    training_of: Any, data_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "cpu", lambda self: moved.append(self))
+    frames = np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8)
+    data = data_of(("a", frames), ("b", frames[::-1]))
+    data.train[1].labels["EF"] = 70.0
+    training_of(module, tiny(), data)
+    assert not moved
+
+
+def test_the_label_is_fixed_once_it_is_trained(registry: Registry) -> None:
+    assert "label" in registry.component("downstream_validator", "ef-regressor").shape

@@ -117,6 +117,11 @@ def test_it_refuses_to_judge_before_it_is_calibrated_and_to_calibrate_on_nothing
         with_network().calibrate(references(items(3)), references(items(0)), torch.Generator())
 
 
+def pairs_of(training_of: Any, data: Any) -> list[Any]:
+    given = training_of(module, PearsonReID(architecture="small", layers=(1,), features=16), data)
+    return [given["example"](torch.Generator().manual_seed(seed)) for seed in range(400)]
+
+
 def test_pairs_are_of_one_patient_or_of_two_never_two_clips_of_one_patient_as_strangers(
     training_of: Any, data_of: Any
 ) -> None:
@@ -124,12 +129,61 @@ def test_pairs_are_of_one_patient_or_of_two_never_two_clips_of_one_patient_as_st
         return np.full((3, 4, 8, 8), patient, np.float32)
 
     clips = [(f"patient{i}", clip(i)) for i in range(3) for _ in range(4)]
-    judge = PearsonReID(architecture="small", layers=(1,), features=16)
-    given = training_of(module, judge, data_of(*clips))
-    pairs = [given["example"](torch.Generator().manual_seed(seed)) for seed in range(400)]
+    pairs = pairs_of(training_of, data_of(*clips))
     for pair in pairs:
         assert bool(pair["same"]) == torch.equal(pair["first"], pair["second"])
     assert 0.4 < np.mean([float(pair["same"]) for pair in pairs]) < 0.6
+
+
+def test_a_pair_of_one_patient_is_of_two_different_frames(training_of: Any, data_of: Any) -> None:
+    """In one video or in two; a frame paired with itself would teach to recognise copies only."""
+
+    def clip(*frames: int) -> Any:
+        return np.stack([np.full((4, 8, 8), value, np.float32) for value in frames])
+
+    data = data_of(("a", clip(0, 1)), ("b", clip(10)), ("b", clip(11)), ("c", clip(20)))
+    pairs = [pair for pair in pairs_of(training_of, data) if pair["same"]]
+    drawn = {tuple(round(float(pair[key].mean() + 1) * 10) for key in ("first", "second")) for pair in pairs}
+    assert drawn == {(0, 1), (1, 0), (10, 11), (11, 10)}
+
+
+@pytest.mark.parametrize(
+    ("clips", "counts"),
+    [
+        ([("a", 3), ("a", 3)], "train has 1 (1 with two frames), val has 1 (1 with two frames)"),
+        ([("a", 1), ("b", 1)], "train has 2 (0 with two frames), val has 2 (0 with two frames)"),
+    ],
+)
+def test_data_without_two_patients_or_two_frames_of_one_is_refused_before_training(
+    clips: Any, counts: str, training_of: Any, data_of: Any, latents: Any
+) -> None:
+    data = data_of(*((patient, latents(frames)) for patient, frames in clips))
+    with pytest.raises(echosdk.TrainingError) as error:
+        training_of(module, PearsonReID(architecture="small", layers=(1,), features=16), data)
+    assert str(error.value) == (
+        f"pearson-reid: pairs need at least two patients in train and in val, and of one of them two frames; {counts}"
+    )
+
+
+def test_pairs_are_scored_where_the_network_is(training_of: Any, data_of: Any, latents: Any) -> None:
+    """After a training on a GPU it is still there, and what is read from the store is not."""
+    seen = []
+
+    class Elsewhere(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1, device="meta"))
+
+        def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            seen.extend([first.device.type, second.device.type])
+            return torch.ones(len(first))
+
+    judge = PearsonReID(architecture="small", layers=(1,), features=16)
+    given = training_of(module, judge, data_of(("a", latents(3)), ("b", latents(3, seed=1))))
+    judge._network = Elsewhere()
+    score = judge._score(given["example"])
+    assert seen == ["meta", "meta"]
+    assert (score["recall"], score["specificity"]) == (1.0, 0.0)
 
 
 def test_latents_are_scaled_by_the_extremes_of_the_training_split(training_of: Any, data_of: Any) -> None:

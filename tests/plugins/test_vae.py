@@ -76,6 +76,16 @@ def test_sides_that_do_not_halve_are_refused(data_of: Any, tmp_path: Path) -> No
     assert str(error.value) == "frames of 30x30: both sides must be multiples of 4"
 
 
+def test_colours_are_refused_by_a_network_of_one_channel(data_of: Any, tmp_path: Path) -> None:
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    with pytest.raises(echosdk.TrainingError) as error:
+        tiny(channels=1).fit(data_of(("a", frames)), Run(folder=tmp_path))
+    assert str(error.value) == (
+        "encoder.channels: frames of 32x32 have 3 channels, and a network of 1 sees grey images only; "
+        "--set encoder.channels=3, or give grey frames"
+    )
+
+
 def test_the_loss_is_squared_error_and_a_little_kl(training_of: Any, data_of: Any) -> None:
     given = training_of(module, tiny(kl_weight=0.5), data_of(("a", pixels(3)), ("b", pixels(3, seed=1))))
     generator = torch.Generator().manual_seed(0)

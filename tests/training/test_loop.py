@@ -218,6 +218,20 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[10] == pytest.approx(0.0)
 
 
+def test_one_process_trains_in_one_precision_after_another(tmp_path: Path) -> None:
+    """Accelerate keeps the first for the life of a process, and refuses another."""
+    dtypes = []
+
+    def seen(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        dtypes.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
+        return loss(network, batch)
+
+    for dtype in ("float32", "bfloat16", "float32"):
+        run = Run(folder=tmp_path / str(len(dtypes)), dtype=dtype)  # type: ignore[arg-type]
+        train(network(), seen, example, Recipe(steps=1, batch_size=3), run)
+    assert dtypes == [torch.float32, torch.bfloat16, torch.float32]
+
+
 def test_the_network_is_left_ready_for_use(tmp_path: Path) -> None:
     made = network()
     train(made, loss, example, RECIPE, run_of(tmp_path))

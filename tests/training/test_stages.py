@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
 import numpy as np
 import pytest
+import torch
 from attrs import define, field
+from safetensors.torch import save_file
 
 from echosdk import Clip, DataError, InputError, Label, Registry
-from echosdk.bundle import Bundle, amend
+from echosdk.bundle import Bundle, amend, file_digest
+from echosdk.clips.store import write_store
+from echosdk.interfaces import KINDS
 from echosdk.plugin_set import PluginSet, open_source, resolve
+from echosdk.training import stages as stages_module
 from echosdk.training.stages import Training, check_source, train_bundle
 
 SOURCE = "phantom?patients=16&frames=16&size=32"
@@ -118,6 +126,112 @@ def test_another_run_parameter_trains_nothing_anew_and_is_written(
     assert "image_prior: training 'lidm'" in lines
 
 
+def test_training_one_stage_leaves_what_the_bundle_says_of_the_others(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """A command for one stage has a whole plugin set, and what that says of other stages is not what was trained."""
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    train_bundle(training(registry, tmp_path, stages=("image_prior",)))
+    other = ("image_prior.blocks=[8,16]", "image_prior.num_inference_steps=7", "stitcher.micro_batch=1",
+             "downstream_validator.widths=[4]")  # fmt: skip
+    train_bundle(training(registry, tmp_path, other, stages=("downstream_validator",)))
+    bundle = Bundle.open(str(tmp_path / "bundle"))
+    prior = bundle.plugin_set.choices["image_prior"].parameters
+    assert (prior["blocks"], prior["num_inference_steps"]) == ([8, 8], 2)
+    assert bundle.plugin_set.choices["stitcher"].parameters["micro_batch"] != 1
+    assert bundle.plugin_set.choices["downstream_validator"].parameters["widths"] == [4]
+    bundle.load("image_prior", bundle.plugin_set.build(registry, "image_prior"), "lidm")
+
+
+def test_a_stage_that_another_process_changes_meanwhile_keeps_its_parameters(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    opened = Bundle.open(str(tmp_path / "bundle"))
+    train_bundle(training(registry, tmp_path, ("image_prior.num_inference_steps=7",), stages=("image_prior",)))
+    after = amend(opened, sampling={"num_frames": 9})
+    assert after.plugin_set.choices["image_prior"].parameters["num_inference_steps"] == 7
+    assert after.manifest.sampling == {"num_frames": 9}
+
+
+def test_weights_of_other_data_are_not_taken_from_the_same_working_folder(registry: Registry, tmp_path: Path) -> None:
+    """Checkpoints of the first training lie there; taken, the second bundle would say it was trained on its data."""
+    one, other = (f"phantom?patients=16&frames=16&size=32&seed={seed}" for seed in (0, 1))
+    lines: list[str] = []
+
+    def trained(name: str, source: str) -> Bundle:
+        made = training(
+            registry, tmp_path, source=open_source(registry, source), source_name=source, stages=("encoder",)
+        )
+        return train_bundle(attrs.evolve(made, out=tmp_path / name, report=lines.append))
+
+    first, second = trained("one", one), trained("other", other)
+    assert not [line for line in lines if "resumed" in line]
+    assert first.manifest.data["fingerprint"] != second.manifest.data["fingerprint"]
+    assert first.manifest.stages["encoder"].public != second.manifest.stages["encoder"].public
+
+
+SQUARES = """
+    import echosdk
+    from torch.nn.functional import avg_pool2d, interpolate
+
+    class Squares:
+        latent_shape = (1, 8, 8)
+        dtypes = []
+        def __init__(self, scale: float = 1.0): self.scale = scale
+        def to(self, device, dtype): self.dtypes.append(dtype)
+        def encode(self, images): return avg_pool2d(images, 4) * self.scale
+        def decode(self, latents): return interpolate(latents / self.scale, scale_factor=4)
+
+    @echosdk.hookimpl
+    def echosdk_encoders():
+        yield echosdk.Component(name="squares", build=Squares, summary="Means of 4x4 pixels.")
+"""
+
+
+def test_an_encoder_that_learns_nothing_is_a_stage_that_others_are_bound_to(
+    registry: Registry, tmp_path: Path, make_module: Callable[[str, str], ModuleType]
+) -> None:
+    both = registry.with_modules(make_module("squares", SQUARES))
+    plugin_set = resolve(both, PluginSet.find("default-tiny", both), use=("encoder=squares",))
+    wanted = attrs.evolve(training(both, tmp_path), plugin_set=plugin_set)
+    train_bundle(wanted)
+    bundle = Bundle.open(str(tmp_path / "bundle"))
+    stages = bundle.manifest.stages
+    assert set(stages) == set(KINDS) - {"stitcher"}
+    assert stages["image_prior"].encoder == stages["encoder"].public
+    assert not (bundle.folder / "encoder").exists()
+    for kind, stage in stages.items():
+        bundle.load(kind, bundle.plugin_set.build(both, kind), stage.provenance["choice"]["use"])
+    train, _, _ = bundle.references()
+    assert train.items.shape[1:] == (1, 8, 8)
+
+    lines: list[str] = []
+    train_bundle(attrs.evolve(wanted, report=lines.append))
+    assert not [line for line in lines if "training '" in line]
+    scaled = resolve(both, plugin_set, set_=("encoder.scale=0.5",))
+    again = attrs.evolve(wanted, plugin_set=scaled, stages=("image_prior",), report=lines.append)
+    with pytest.raises(InputError) as error:
+        train_bundle(again)
+    assert str(error.value) == (
+        f"{tmp_path / 'bundle'}: has no trained encoder with these parameters; train it first: --stage encoder"
+    )
+    train_bundle(attrs.evolve(again, stages=("encoder", "image_prior")))
+    assert "image_prior: training 'lidm'" in lines
+
+
+def test_latents_are_encoded_in_float32_whatever_the_training_is_in(
+    registry: Registry, tmp_path: Path, make_module: Callable[[str, str], ModuleType]
+) -> None:
+    """The cache is shared by trainings of any dtype, and a cast network encodes less exactly."""
+    module = make_module("squares", SQUARES)
+    both = registry.with_modules(module)
+    plugin_set = resolve(both, PluginSet.find("default-tiny", both), use=("encoder=squares",))
+    stages = ("encoder", "image_prior")
+    train_bundle(attrs.evolve(training(both, tmp_path, stages=stages, dtype="bfloat16"), plugin_set=plugin_set))
+    assert module.Squares.dtypes == [torch.float32]
+
+
 def test_a_validator_learns_from_pixels_and_needs_no_encoder(registry: Registry, tmp_path: Path) -> None:
     bundle = train_bundle(training(registry, tmp_path, stages=("downstream_validator",)))
     assert set(bundle.manifest.stages) == {"downstream_validator"}
@@ -147,8 +261,6 @@ def test_stages_trained_by_two_processes_at_once_are_both_kept(
 
 def test_the_same_seed_gives_the_same_weights(encoder_only: Path, registry: Registry, tmp_path: Path) -> None:
     """From the networks' first weights on, whatever was drawn before."""
-    import torch
-
     torch.manual_seed(987)
     again = train_bundle(training(registry, tmp_path, stages=("encoder",)))
     first = Bundle.open(str(encoder_only / "bundle"))
@@ -230,6 +342,105 @@ def test_a_bundle_does_not_say_where_the_data_lay(
             data = path.read_bytes()
             assert b"hospital-of-x" not in data, path
             assert str(tmp_path).encode() not in data, path
+    assert Bundle.open(str(tmp_path / "bundle")).manifest.data["parameters"] == {"grey": True}
+
+
+def test_of_a_sources_parameters_only_numbers_and_truth_values_are_told(registry: Registry, tmp_path: Path) -> None:
+    """A text may be a second path, or a name."""
+    source = Held([clip(i, "train") for i in range(4)] + [clip(i, "val") for i in range(4, 6)])
+    name = "held?list=/data/hospital-of-x/list.csv&ward=hospital-of-x&grey=true&fps=12.5&patients=6"
+    bundle = train_bundle(training(registry, tmp_path, source=source, source_name=name, stages=("encoder",)))
+    assert bundle.manifest.data["parameters"] == {"grey": True, "fps": 12.5, "patients": 6}
+    assert "hospital-of-x" not in (tmp_path / "bundle" / "bundle.json").read_text()
+
+
+def test_a_bundle_names_a_file_that_it_was_trained_with_and_not_where_that_lay(
+    registry: Registry, tmp_path: Path
+) -> None:
+    weights = tmp_path / "home-of-y" / "alex.safetensors"
+    weights.parent.mkdir()
+    save_file(alexnet_convolutions(), weights)
+    wanted = training(registry, tmp_path, (f"encoder.lpips={weights}",), stages=("encoder",))
+    bundle = train_bundle(wanted)
+    stage = bundle.manifest.stages["encoder"]
+    assert bundle.plugin_set.choices["encoder"].parameters["lpips"] == "alex.safetensors"
+    assert stage.provenance["choice"]["parameters"]["lpips"] == "alex.safetensors"
+    assert stage.provenance["facts"]["lpips"] == {"weights": "alex.safetensors", "sha256": file_digest(weights)}
+    assert "home-of-y" not in (tmp_path / "bundle" / "bundle.json").read_text()
+    bundle.load("encoder", bundle.plugin_set.build(registry, "encoder"), "vae")
+    lines: list[str] = []
+    train_bundle(attrs.evolve(wanted, report=lines.append))
+    assert not [line for line in lines if "training '" in line]
+
+
+def alexnet_convolutions() -> dict[str, torch.Tensor]:
+    """Random weights in the shapes of AlexNet's, which LPIPS wants."""
+    sizes = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    random = torch.Generator().manual_seed(0)
+    made = {}
+    for position, (out, into, side) in sizes.items():
+        made[f"features.{position}.weight"] = 0.01 * torch.randn(out, into, side, side, generator=random)
+        made[f"features.{position}.bias"] = torch.zeros(out)
+    return made
+
+
+def test_what_shows_patients_is_for_the_owner_only(trained_tiny: Bundle) -> None:
+    """The bundle's private part; and the working folder: pixels, latents, identifiers, checkpoints."""
+    work = trained_tiny.folder.with_name("work")
+    paths = [top / name for top in (trained_tiny.folder / "private", work) for name in ("", *top.rglob("*"))]
+    assert {"checkpoint.pt", "index.json", "000000.tar", "network.safetensors"} <= {path.name for path in paths}
+    assert [str(path) for path in paths if path.stat().st_mode & 0o077] == []
+
+
+def test_references_that_are_there_are_not_written_again(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """Another process may be reading them."""
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    references = tmp_path / "bundle" / "private" / "references.safetensors"
+    train_bundle(training(registry, tmp_path, stages=("image_prior",)))
+    before = references.stat().st_ino
+    train_bundle(training(registry, tmp_path, stages=("image_prior",)))
+    assert references.stat().st_ino == before
+
+
+def test_a_store_is_written_by_one_process_at_a_time(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def write(folder: Path, *arguments: Any) -> Any:
+        descriptor = os.open(folder.parent, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        written.append(f"{folder.parent.name}/{folder.name}")
+        return write_store(folder, *arguments)
+
+    monkeypatch.setattr(stages_module, "write_store", write)
+    train_bundle(training(registry, tmp_path, stages=("encoder", "image_prior")))
+    assert written == ["pixels/train", "pixels/val", "latents/train", "latents/val"]
+
+
+def test_of_several_processes_that_train_together_one_writes(
+    encoder_only: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits until all have seen what is to be done, and again until the first has written it."""
+    waited = []
+
+    class Second:
+        is_main_process = False
+
+        def wait_for_everyone(self) -> None:
+            waited.append(set(Bundle.open(str(tmp_path / "bundle")).manifest.stages))
+            if len(waited) == 2:
+                shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+
+    monkeypatch.setattr(stages_module, "PartialState", lambda cpu: Second())
+    monkeypatch.setattr(stages_module, "add_stage", None)
+    bundle = train_bundle(training(registry, tmp_path, stages=("encoder",)))
+    assert waited == [set(), set()]
+    assert "encoder" in bundle.manifest.stages
 
 
 def test_what_learns_from_single_records_is_private(trained_tiny: Bundle) -> None:
