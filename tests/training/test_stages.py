@@ -18,7 +18,7 @@ import torch
 from attrs import define, field
 from safetensors.torch import save_file
 
-from echosdk import Clip, DataError, InputError, Label, Registry
+from echosdk import Clip, DataError, InputError, Label, Registry, TrainingError
 from echosdk.bundle import Bundle, amend, file_digest
 from echosdk.clips.store import write_store
 from echosdk.interfaces import KINDS
@@ -230,6 +230,48 @@ def test_latents_are_encoded_in_float32_whatever_the_training_is_in(
     stages = ("encoder", "image_prior")
     train_bundle(attrs.evolve(training(both, tmp_path, stages=stages, dtype="bfloat16"), plugin_set=plugin_set))
     assert module.Squares.dtypes == [torch.float32]
+
+
+def test_missing_weights_are_noticed_before_any_data_is_read_and_only_where_they_are_needed(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    missing = (f"encoder.lpips={tmp_path / 'nowhere.safetensors'}",)
+    with pytest.raises(TrainingError) as error:
+        train_bundle(training(registry, tmp_path, missing, source=None, stages=("encoder",)))
+    assert str(error.value).startswith(f"encoder.lpips: no alex weights at {tmp_path / 'nowhere.safetensors'}. Get them: ")
+    assert not list(tmp_path.iterdir())
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    manifest = tmp_path / "bundle" / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"lpips": "off"', '"lpips": "nowhere.safetensors"'))
+    train_bundle(training(registry, tmp_path, missing, stages=("encoder",)))
+
+
+def test_every_kind_that_learns_is_a_stage(
+    encoder_only: Path, registry: Registry, tmp_path: Path, make_module: Callable[[str, str], ModuleType]
+) -> None:
+    """A stitcher may learn; one that does not is said to."""
+    source = """
+        import echosdk
+
+        class Learns:
+            def animate(self, animator, stills, conditions, num_frames, generators): pass
+            def fit(self, data, run): return {"latents": list(data.shape)}
+            def save(self, public, private): (public / "state.json").write_text("{}")
+            def load(self, public, private): (public / "state.json").read_text()
+
+        @echosdk.hookimpl
+        def echosdk_stitchers():
+            yield echosdk.Component(name="learns", build=Learns, summary="")
+    """
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    lines: list[str] = []
+    wanted = training(registry, tmp_path, stages=("stitcher",), report=lines.append)
+    train_bundle(wanted)
+    assert lines[-1] == "stitcher: 'overlap-discard' learns nothing"
+    both = registry.with_modules(make_module("learns", source))
+    plugin_set = resolve(both, wanted.plugin_set, use=("stitcher=learns",))
+    bundle = train_bundle(attrs.evolve(wanted, registry=both, plugin_set=plugin_set))
+    assert bundle.manifest.stages["stitcher"].provenance["facts"] == {"latents": [4, 8, 8]}
 
 
 def test_a_validator_learns_from_pixels_and_needs_no_encoder(registry: Registry, tmp_path: Path) -> None:
