@@ -105,7 +105,8 @@ class Bundle:
     @property
     def plugin_set(self) -> PluginSet:
         """The plugin set that the bundle was trained as, with every parameter."""
-        return PluginSet.from_plain(self.manifest.plugin_set, where=f"bundle {self.where}")
+        plugin_set = PluginSet.from_plain(self.manifest.plugin_set, where=f"bundle {self.where}")
+        return evolve(plugin_set, sampling=self.manifest.sampling)
 
     @property
     def stripped(self) -> bool:
