@@ -10,14 +10,12 @@ private/        needed to judge, never to be published: references, noise key, K
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +26,7 @@ import fsspec
 from attrs import evolve, field, frozen
 
 from echosdk.errors import BundleError
+from echosdk.integrity import digest, file_digest, locked, private_folder, refuse_code
 from echosdk.interfaces import KINDS, Category, Label, References, Trainable
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
@@ -40,7 +39,6 @@ MANIFEST = "bundle.json"
 PRIVATE = "private"
 NOISE_KEY = "noise.key"
 REFERENCES = "references.safetensors"
-NOT_WEIGHTS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".py"}
 
 
 @frozen(kw_only=True)
@@ -105,7 +103,8 @@ class Bundle:
     @property
     def plugin_set(self) -> PluginSet:
         """The plugin set that the bundle was trained as, with every parameter."""
-        return PluginSet.from_plain(self.manifest.plugin_set, where=f"bundle {self.where}")
+        plugin_set = PluginSet.from_plain(self.manifest.plugin_set, where=f"bundle {self.where}")
+        return evolve(plugin_set, sampling=self.manifest.sampling)
 
     @property
     def stripped(self) -> bool:
@@ -220,13 +219,6 @@ def _fixed(manifest: Manifest) -> dict[str, Any]:
     return attrs.asdict(evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references=""))
 
 
-def private_folder(path: Path) -> Path:
-    """Make a folder that its owner alone may enter, or make the one that is there so."""
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
-    return path
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
     """Write `bundle.json` whole, or not at all."""
     manifest = evolve(manifest, versions=library_versions())
@@ -293,19 +285,6 @@ def _amended(
     )
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process of this machine changes the folder."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def strip(bundle: Bundle, out: Path) -> None:
     """Copy a bundle without its private part. This does not clear the weights for publication."""
     if out.exists():
@@ -343,32 +322,6 @@ def summary(bundle: Bundle) -> dict[str, Any]:
         **{key: manifest[key] for key in kept},
         "stages": stages,
     }
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(folder: Path, only: Iterable[str] | None = None) -> str:
-    """Return a sha256 over the names and bytes of a folder's files; an absent folder is an empty one."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder)
-        if only is not None and name.parts[0] not in only:
-            continue
-        total.update(f"{name.as_posix()}\0{file_digest(path)}\n".encode())
-    return total.hexdigest()
-
-
-def refuse_code(folder: Path) -> None:
-    """Refuse files whose reading could run code."""
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in NOT_WEIGHTS:
-            raise BundleError(
-                f"{path}: refused: reading a {path.suffix} file can run code; bundles hold safetensors and JSON"
-            )
 
 
 def library_versions() -> dict[str, str]:

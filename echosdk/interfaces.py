@@ -11,6 +11,7 @@ What `data` a learning component is given in `Trainable.fit`:
 | `image_prior`          | `TrainingData` of the encoder's latents            | float32 `t c h w`, unit scale    |
 | `privacy_filter`       | `TrainingData` of the encoder's latents            | float32 `t c h w`, unit scale    |
 | `video_animator`       | `TrainingData` of the encoder's latents            | float32 `t c h w`, unit scale    |
+| `stitcher`             | `TrainingData` of the encoder's latents            | float32 `t c h w`, unit scale    |
 | `downstream_validator` | `TrainingData` of pixels                           | uint8 `t H W` or `t H W 3`       |
 
 Clips of `TrainingData` are already resampled to `fps`; they are never cut or padded: what a component does with a clip
@@ -232,6 +233,14 @@ class Trainable(Protocol):
 
     def load(self, public: Path, private: Path | None) -> None:
         """Take the state that `save` wrote. Raises `PrivacyError` where it needs `private` and that is None."""
+
+
+@runtime_checkable
+class TrainingCheck(Protocol):
+    """What a component that learns may offer besides: to say at once what its training lacks."""
+
+    def check_training(self) -> None:
+        """Raise `TrainingError` where weights or a package are missing. Called before any data is read."""
 
 
 class Encoder(Protocol):

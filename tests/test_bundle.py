@@ -10,8 +10,9 @@ import fsspec
 import pytest
 
 import echosdk
-from echosdk.bundle import MANIFEST, Bundle, digest, strip, summary
+from echosdk.bundle import MANIFEST, Bundle, strip, summary
 from echosdk.generation.generate import Options, make_plan
+from echosdk.integrity import digest
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import PluginSet, resolve
 

@@ -250,6 +250,30 @@ def test_bundle_show_says_that_a_simulation_is_one(run_echosdk, trained_tiny, ti
     assert "that is:" not in told.out
 
 
+def test_train_goes_on_with_the_plugin_set_of_the_bundle_that_is_there(run_echosdk, tiny_bundle):
+    """So the command that an error names trains what is missing as the rest was trained."""
+    before = json.loads((tiny_bundle / "bundle.json").read_text())
+    source = "phantom?patients=16&frames=40&size=32"
+    words = ("--stage", "stitcher", "--data", source, "--out", str(tiny_bundle), "--device", "cpu")
+    told = run_echosdk("train", *words, "--set", "stitcher.micro_batch=3")
+    assert told.status == 0, told.err
+    assert "stitcher: 'overlap-discard' learns nothing" in told.err
+    after = json.loads((tiny_bundle / "bundle.json").read_text())
+    assert after["plugin_set"].pop("stitcher")["micro_batch"] == 3
+    del before["plugin_set"]["stitcher"]
+    assert after == before
+
+
+def test_train_says_that_a_bundle_is_of_another_plugin_set(run_echosdk, tiny_bundle):
+    source = "phantom?patients=16&frames=40&size=32"
+    words = ("--plugin-set", "default", "--stage", "stitcher", "--data", source, "--out", str(tiny_bundle))
+    told = run_echosdk("train", *words, "--device", "cpu")
+    assert told.status == 2
+    assert told.err.splitlines()[-1] == (
+        f"echosdk: {tiny_bundle}: holds a bundle with other fps; choose another --out"
+    )
+
+
 def test_bundle_strip_says_what_it_does_not_do(run_echosdk, trained_tiny, tmp_path):
     told = run_echosdk("bundle", "strip", str(trained_tiny.folder), str(tmp_path / "out"))
     assert told.status == 0

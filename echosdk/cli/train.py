@@ -9,15 +9,19 @@ import click
 from echosdk.cli import options
 from echosdk.interfaces import KINDS
 
-STAGES = tuple(kind for kind in KINDS if kind != "stitcher")
-
 
 @click.command("train")
-@options.components
+@click.option(
+    "--plugin-set",
+    "plugin_set_name",
+    help="Name of a plugin set, or a TOML file; else that of the bundle in OUT, or where there is none, default.",
+)
+@options.use
+@options.set_
 @click.option("--data", "data", required=True, metavar="SOURCE", help="NAME[:LOCATION][?key=value&...]")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
 @click.option(
-    "--stage", "stages", multiple=True, type=click.Choice(STAGES), help="Train only this stage; may be repeated."
+    "--stage", "stages", multiple=True, type=click.Choice(KINDS), help="Train only this stage; may be repeated."
 )
 @click.option(
     "--work",
@@ -29,7 +33,7 @@ STAGES = tuple(kind for kind in KINDS if kind != "stitcher")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores.")
 @options.device
 def command(
-    plugin_set_name: str,
+    plugin_set_name: str | None,
     use: tuple[str, ...],
     set_: tuple[str, ...],
     data: str,
@@ -47,6 +51,7 @@ def command(
     """
     import torch
 
+    from echosdk.bundle import MANIFEST, Bundle
     from echosdk.plugin_set import PluginSet, open_source, resolve
     from echosdk.registry import Registry
     from echosdk.training.stages import Training, train_bundle
@@ -54,7 +59,11 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     registry = Registry.discover()
-    plugin_set = resolve(registry, PluginSet.find(plugin_set_name, registry), use=use, set_=set_)
+    if plugin_set_name is None and (out / MANIFEST).is_file():
+        asked = Bundle.open(str(out)).plugin_set
+    else:
+        asked = PluginSet.find(plugin_set_name or "default", registry)
+    plugin_set = resolve(registry, asked, use=use, set_=set_)
     bundle = train_bundle(
         Training(
             plugin_set=plugin_set,

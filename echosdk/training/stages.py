@@ -16,6 +16,7 @@ from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from echosdk.bundle import (
+    MANIFEST,
     PRIVATE,
     REFERENCES,
     Bundle,
@@ -24,14 +25,12 @@ from echosdk.bundle import (
     add_stage,
     amend,
     begin_bundle,
-    file_digest,
-    locked,
-    private_folder,
 )
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
-from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Trainable, TrainingData
+from echosdk.integrity import file_digest, locked, private_folder
+from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.registry import Registry
 from echosdk.seeding import generator, seed_of
@@ -67,6 +66,9 @@ def train_bundle(training: Training) -> Bundle:
     wants every stage. Raises `DataError` before any training where the data cannot be used.
     """
     components = training.plugin_set.build_all(training.registry)
+    for kind in training.stages:
+        if isinstance(components[kind], TrainingCheck) and not _is_there(training, kind):
+            components[kind].check_training()
     check_source(training.source)
     pixels = _pixels(training)
     height, width, *_ = pixels.shape
@@ -101,6 +103,8 @@ def train_bundle(training: Training) -> Bundle:
             bundle = _stage(bundle, kind, components[kind], data, training)
         elif kind in training.stages:
             bundle = amend(bundle, choices={kind: _entry(training, kind)})
+            if set(training.stages) != set(KINDS):
+                training.report(f"{kind}: {training.plugin_set.choices[kind].use!r} learns nothing")
     return amend(bundle, sampling=training.plugin_set.sampling) if set(training.stages) == set(KINDS) else bundle
 
 
@@ -130,8 +134,7 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     """Do a stage unless it is done. An encoder that learns nothing is a stage too: others are bound to its latents."""
     choice = training.plugin_set.choices[kind]
     learns = isinstance(component, Trainable)
-    # Where nothing is learnt, every parameter decides what comes out
-    fixed = training.registry.component(kind, choice.use).shape if learns else tuple(choice.parameters)
+    fixed = _fixed(training, kind, learns)
     seed = training.seed if learns else 0
     key = _key(fixed, choice.use, choice.parameters, seed)
     public_key = published(key)
@@ -172,6 +175,20 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
     training.report(f"{kind}: done: {json.dumps(dict(facts))}")
     return bundle
+
+
+def _fixed(training: Training, kind: str, learns: bool) -> Sequence[str]:
+    """Return the parameters that decide what a component is: where nothing is learnt, all of them."""
+    choice = training.plugin_set.choices[kind]
+    return training.registry.component(kind, choice.use).shape if learns else tuple(choice.parameters)
+
+
+def _is_there(training: Training, kind: str) -> bool:
+    """Say whether the bundle has this component as it is wanted, on whatever encoder."""
+    done = Bundle.open(str(training.out)).manifest.stages.get(kind) if (training.out / MANIFEST).is_file() else None
+    choice, fixed = training.plugin_set.choices[kind], _fixed(training, kind, learns=True)
+    wanted = published(_key(fixed, choice.use, choice.parameters, training.seed))
+    return done is not None and _key(fixed, **done.provenance["choice"]) == wanted
 
 
 def _entry(training: Training, kind: str) -> dict[str, Any]:

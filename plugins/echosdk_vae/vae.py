@@ -69,6 +69,9 @@ class VAE:
         images = self._network.decode(latents.to(self._network.dtype)).sample.float()
         return images.mean(1, keepdim=True) if self._image[0] == 1 else images
 
+    def check_training(self) -> None:
+        backbone_weights(self.lpips)
+
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
         height, width, colours = (*data.shape, 1)[:3]
         self._image = (colours, height, width)

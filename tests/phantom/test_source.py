@@ -97,7 +97,7 @@ def test_unknown_split_is_refused():
 def test_the_hook_says_that_it_is_a_simulation():
     (component,) = echosdk_phantom.echosdk_data_sources()
     assert component.build is PhantomSource
-    assert "simulated" in component.summary
+    assert "SIMULATION" in component.summary
     assert "stands for no patient" in component.summary
     assert "SIMULATION" in echosdk_phantom.__doc__
 

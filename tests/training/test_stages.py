@@ -18,9 +18,10 @@ import torch
 from attrs import define, field
 from safetensors.torch import save_file
 
-from echosdk import Clip, DataError, InputError, Label, Registry
-from echosdk.bundle import Bundle, amend, file_digest
+from echosdk import Clip, DataError, InputError, Label, Registry, TrainingError
+from echosdk.bundle import Bundle, amend
 from echosdk.clips.store import write_store
+from echosdk.integrity import file_digest
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import PluginSet, open_source, resolve
 from echosdk.training import stages as stages_module
@@ -232,6 +233,48 @@ def test_latents_are_encoded_in_float32_whatever_the_training_is_in(
     assert module.Squares.dtypes == [torch.float32]
 
 
+def test_missing_weights_are_noticed_before_any_data_is_read_and_only_where_they_are_needed(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    missing = (f"encoder.lpips={tmp_path / 'nowhere.safetensors'}",)
+    with pytest.raises(TrainingError) as error:
+        train_bundle(training(registry, tmp_path, missing, source=None, stages=("encoder",)))
+    assert str(error.value).startswith(f"encoder.lpips: no alex weights at {tmp_path / 'nowhere.safetensors'}. Get them: ")
+    assert not list(tmp_path.iterdir())
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    manifest = tmp_path / "bundle" / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"lpips": "off"', '"lpips": "nowhere.safetensors"'))
+    train_bundle(training(registry, tmp_path, missing, stages=("encoder",)))
+
+
+def test_every_kind_that_learns_is_a_stage(
+    encoder_only: Path, registry: Registry, tmp_path: Path, make_module: Callable[[str, str], ModuleType]
+) -> None:
+    """A stitcher may learn; one that does not is said to."""
+    source = """
+        import echosdk
+
+        class Learns:
+            def animate(self, animator, stills, conditions, num_frames, generators): pass
+            def fit(self, data, run): return {"latents": list(data.shape)}
+            def save(self, public, private): (public / "state.json").write_text("{}")
+            def load(self, public, private): (public / "state.json").read_text()
+
+        @echosdk.hookimpl
+        def echosdk_stitchers():
+            yield echosdk.Component(name="learns", build=Learns, summary="")
+    """
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    lines: list[str] = []
+    wanted = training(registry, tmp_path, stages=("stitcher",), report=lines.append)
+    train_bundle(wanted)
+    assert lines[-1] == "stitcher: 'overlap-discard' learns nothing"
+    both = registry.with_modules(make_module("learns", source))
+    plugin_set = resolve(both, wanted.plugin_set, use=("stitcher=learns",))
+    bundle = train_bundle(attrs.evolve(wanted, registry=both, plugin_set=plugin_set))
+    assert bundle.manifest.stages["stitcher"].provenance["facts"] == {"latents": [4, 8, 8]}
+
+
 def test_a_validator_learns_from_pixels_and_needs_no_encoder(registry: Registry, tmp_path: Path) -> None:
     bundle = train_bundle(training(registry, tmp_path, stages=("downstream_validator",)))
     assert set(bundle.manifest.stages) == {"downstream_validator"}
@@ -348,7 +391,7 @@ def test_a_bundle_does_not_say_where_the_data_lay(
 def test_of_a_sources_parameters_only_numbers_and_truth_values_are_told(registry: Registry, tmp_path: Path) -> None:
     """A text may be a second path, or a name."""
     source = Held([clip(i, "train") for i in range(4)] + [clip(i, "val") for i in range(4, 6)])
-    name = "held?list=/data/hospital-of-x/list.csv&ward=hospital-of-x&grey=true&fps=12.5&patients=6"
+    name = "phantom?list=/data/hospital-of-x/list.csv&ward=hospital-of-x&grey=true&fps=12.5&patients=6"
     bundle = train_bundle(training(registry, tmp_path, source=source, source_name=name, stages=("encoder",)))
     assert bundle.manifest.data["parameters"] == {"grey": True, "fps": 12.5, "patients": 6}
     assert "hospital-of-x" not in (tmp_path / "bundle" / "bundle.json").read_text()
