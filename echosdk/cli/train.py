@@ -28,6 +28,13 @@ from echosdk.interfaces import KINDS
     type=click.Path(path_type=Path, file_okay=False),
     help="Caches and checkpoints (private); default OUT.work.",
 )
+@click.option(
+    "--references",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Frames of every training clip that the bundle keeps for the privacy filter.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores.")
@@ -40,6 +47,7 @@ def command(
     out: Path,
     stages: tuple[str, ...],
     work: Path | None,
+    references: int,
     seed: int,
     dtype: str,
     threads: int | None,
@@ -73,6 +81,7 @@ def command(
             out=out,
             work=work or out.with_name(out.name + ".work"),
             seed=seed,
+            references_a_clip=references,
             device=options.pick_device(device),
             dtype=dtype,
             stages=stages or KINDS,

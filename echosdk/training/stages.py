@@ -53,7 +53,7 @@ class Training:
     device: str = "cpu"
     dtype: str = "float32"
     stages: tuple[str, ...] = KINDS
-    references_a_clip: int = field(default=4)
+    references_a_clip: int = 4
     progress: bool = False
     report: Callable[[str], None] = field(default=lambda line: None)
 
