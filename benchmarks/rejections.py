@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 import echosdk
 from echosdk.generation.generate import Options, make_plan
+from echosdk.generation.labels import uniform_labels
 from echosdk.generation.pipeline import Pipeline
 from echosdk.seeding import generator
 
@@ -39,8 +40,10 @@ def main(
     assert pipeline.gate is not None
     rejected = 0
     for first in range(0, stills, BATCH):
-        noise = [generator("rejections", number) for number in range(first, min(first + BATCH, stills))]
-        drawn = pipeline.prior.sample(noise, [{}] * len(noise)).float().cpu()
+        numbers = range(first, min(first + BATCH, stills))
+        noise = [generator("rejections", number) for number in numbers]
+        conditions = [uniform_labels(pipeline.labels, plan.seed, number, pipeline.key) for number in numbers]
+        drawn = pipeline.prior.sample(noise, conditions).float().cpu()
         rejected += int((~pipeline.gate.judge_stills(drawn).keep).sum())
     interval = binomtest(rejected, stills).proportion_ci(0.95, "exact")
     report = {

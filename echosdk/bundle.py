@@ -254,15 +254,22 @@ def add_stage(
             return _amended(bundle, {kind: stage}, {kind: {"use": choice["use"], **choice["parameters"]}})
 
 
-def amend(bundle: Bundle, **new: Any) -> Bundle:
-    """Write the manifest with something new, by name: `stages`, `choices`, `references`, `sampling`.
+def amend(
+    bundle: Bundle,
+    *,
+    stages: Mapping[str, Stage] | None = None,
+    choices: Mapping[str, Mapping[str, Any]] | None = None,
+    references: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Write the manifest with something new.
 
     `choices` is what the plugin set says of some kinds. All else stays as it is on disk, where another process may have
     changed it since the bundle was opened. In particular the plugin set keeps, for every kind that is not in `choices`,
     the parameters which that kind was trained with.
     """
     with locked(bundle.folder):
-        return _amended(bundle, **new)
+        return _amended(bundle, stages, choices, references, sampling)
 
 
 def _amended(

@@ -184,3 +184,17 @@ def test_clips_longer_than_the_window_are_cut_anywhere(training_of: Any, data_of
     given = training_of(module, tiny(), data_of(("a", frames)))
     firsts = drawn(given["example"], 50)["video"][:, 0, 0, 0, 0]
     assert set(firsts.tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_attention_is_where_it_is_asked_for_from_the_finest_resolution() -> None:
+    animator = random_weights(blocks=(32, 32), attention=(False, True))
+    config = animator._network.config
+    assert config.down_block_types == ("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal")
+    assert config.up_block_types == ("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal")
+
+
+@pytest.mark.parametrize("attention", [(True,), (False, False)])
+def test_attention_is_said_of_every_block_and_is_somewhere(attention: tuple[bool, ...]) -> None:
+    with pytest.raises(ValueError) as error:
+        tiny(attention=attention)
+    assert str(error.value) == "attention: wants true or false for each of 2 blocks, one of them true"

@@ -111,6 +111,17 @@ def test_stages_that_are_done_are_not_done_again(encoder_only: Path, registry: R
     assert after.noise_key == before.noise_key
 
 
+def test_the_filter_is_given_as_many_frames_of_a_clip_as_are_asked_for(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    kept = {}
+    for number in (1, 3):
+        bundle = train_bundle(training(registry, tmp_path, stages=("image_prior",), references_a_clip=number))
+        kept[number] = len(bundle.references()[0].items)
+    assert kept == {1: 12, 3: 36}
+
+
 def test_another_run_parameter_trains_nothing_anew_and_is_written(
     encoder_only: Path, registry: Registry, tmp_path: Path
 ) -> None:
