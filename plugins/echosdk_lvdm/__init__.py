@@ -16,6 +16,7 @@ def echosdk_video_animators():
             "attention",
             "heads",
             "layers_per_block",
+            "precondition",
             "condition_dropout",
             "noise_offset",
             "recipe",

@@ -1,6 +1,8 @@
 """The video animator of EchoNet-Synthetic: a latent video diffusion model with v-prediction (paper, section 2).
 
 The still is repeated over time and concatenated on channels; the labels are a one-token cross-attention context.
+`precondition` adds to it the preconditioning of Karras et al. 2022 (arXiv:2206.00364, section 5) about the still: nine
+tenths of a video's variance are its anatomy, and a network that is given it need learn motion only.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 
 import attrs
 import torch
-from attrs import define, field
+from attrs import define, field, frozen
 from attrs.validators import ge, in_, le
 from diffusers import UNetSpatioTemporalConditionModel
 from einops import repeat
@@ -26,8 +28,9 @@ from echosdk_lvdm.conditions import Scaling, context, scalings_of
 class LVDM:
     """Predict v for a window of a noisy video. `guidance_scale` 1 is no guidance (the paper).
 
-    `attention` says which resolutions, from the finest, attend over space, time and labels; all have convolutions over
-    space and time. On a CPU the finest is most of the work.
+    With `precondition` the network sees and predicts only what the still does not tell, at unit variance; without, the
+    paper's plain v. `attention` says which resolutions, from the finest, attend over space, time and labels; all have
+    convolutions over space and time. On a CPU the finest is most of the work.
     """
 
     window: int = field(default=64, validator=ge(1))
@@ -35,6 +38,7 @@ class LVDM:
     attention: tuple[bool, ...] = field(default=(True, True, True, False))
     heads: tuple[int, ...] = (8, 16, 16, 32)
     layers_per_block: int = field(default=2, validator=ge(1))
+    precondition: bool = False
     condition_dropout: float = field(default=0.1, validator=[ge(0), le(1)])
     noise_offset: float = field(default=0.1, validator=ge(0))
     sampler: Sampler = field(default="ddpm", validator=in_(SAMPLERS))
@@ -46,6 +50,7 @@ class LVDM:
     _network: Any = field(init=False, default=None, repr=False)
     _latent: tuple[int, int, int] = field(init=False, default=(0, 0, 0))  # c h w
     _scalings: tuple[Scaling, ...] = field(init=False, default=())
+    _spread: float | None = field(init=False, default=None)  # of a video about its still, where it preconditions
 
     @attention.validator
     def _one_a_block(self, _attribute: Any, value: tuple[bool, ...]) -> None:
@@ -67,9 +72,10 @@ class LVDM:
         tokens = context(self._scalings, conditions).to(device, dtype)
         video, still = pad(latents.to(device, dtype)), pad(stills.to(device, dtype))
         time = torch.full((len(video),), timestep, device=device)
-        prediction = _forward(self._network, video, still, time, tokens)
+        level = self._level(time)
+        prediction = _velocity(self._network, video, still, time, tokens, level)
         if self.guidance_scale != 1:
-            unconditional = _forward(self._network, video, still, time, torch.zeros_like(tokens))
+            unconditional = _velocity(self._network, video, still, time, torch.zeros_like(tokens), level)
             prediction = unconditional + self.guidance_scale * (prediction - unconditional)
         height, width = self._latent[1:]
         return prediction[..., :height, :width].to(latents)
@@ -84,6 +90,7 @@ class LVDM:
         self._latent = data.shape
         self._scalings = scalings_of(data.labels)
         self._network = self._make_network()
+        self._spread = _spread(data.train, run.seed) if self.precondition else None
         scheduler = make_scheduler("ddpm")
 
         def example(split: Any) -> Any:
@@ -112,8 +119,11 @@ class LVDM:
             video, noise, timestep = batch["video"], batch["noise"], batch["timestep"]
             noisy = scheduler.add_noise(video, noise, timestep)
             velocity = scheduler.get_velocity(video, noise, timestep)
-            prediction = _forward(network, noisy, batch["still"], timestep, batch["token"]).float()
+            level = self._level(timestep)
+            prediction = _velocity(network, noisy, batch["still"], timestep, batch["token"], level).float()
             error = (prediction - velocity).square().mean((2, 3, 4))
+            if level is not None:
+                error = error / level.error.square().flatten(1)  # each noise level counts alike
             return (error * batch["real"]).sum() / batch["real"].sum()  # padded frames count for nothing
 
         trained = train(self._network, loss, example(data.train), self.recipe, run, validation=example(data.val))
@@ -121,7 +131,11 @@ class LVDM:
 
     def save(self, public: Path, private: Path) -> None:
         torch.nn.Module.to(self._network, torch.float16).save_pretrained(public, safe_serialization=True)
-        about = {"channels_height_width": self._latent, "conditions": [attrs.asdict(s) for s in self._scalings]}
+        about = {
+            "channels_height_width": self._latent,
+            "conditions": [attrs.asdict(s) for s in self._scalings],
+            "spread": self._spread,
+        }
         (public / "conditions.json").write_text(json.dumps(about, indent=2))
         torch.nn.Module.to(self._network, torch.float32)
 
@@ -130,6 +144,12 @@ class LVDM:
         about = json.loads((public / "conditions.json").read_text())
         self._latent = tuple(about["channels_height_width"])
         self._scalings = tuple(Scaling(**scaling) for scaling in about["conditions"])
+        self._spread = about.get("spread")
+
+    def _level(self, timestep: torch.Tensor) -> Level | None:
+        if self._spread is None:
+            return None
+        return Level.at(make_scheduler("ddpm").alphas_cumprod.to(timestep.device)[timestep], self._spread)
 
     def _make_network(self) -> UNetSpatioTemporalConditionModel:
         channels, height, width = self._latent
@@ -171,6 +191,56 @@ class SchedulerDenoising:
         stepped = self._scheduler.step(prediction, timestep, self.latents, generator=self._generators)
         self.latents = stepped.prev_sample
         return self.latents
+
+
+@frozen
+class Level:
+    """How noisy the videos of a batch are, and what is known of them before the network looks; each `b 1 1 1 1`.
+
+    With x = signal x0 + noise eps, and x0 normal about the still s with standard deviation `spread`: x0 is best guessed
+    as s + gain (x - signal s); x has standard deviation `scale` about signal s, and v so guessed errs by `error`.
+    """
+
+    signal: torch.Tensor
+    noise: torch.Tensor
+    gain: torch.Tensor
+    scale: torch.Tensor
+    error: torch.Tensor
+
+    @classmethod
+    def at(cls, alpha_cumprod: torch.Tensor, spread: float) -> Level:
+        kept = alpha_cumprod.float()[:, None, None, None, None]
+        scale = (kept * spread**2 + 1 - kept).sqrt()
+        return cls(kept.sqrt(), (1 - kept).sqrt(), kept.sqrt() * spread**2 / scale**2, scale, spread / scale)
+
+
+def _spread(split: Any, seed: int) -> float:
+    """Return the root mean square of frame less still over 256 draws of a clip and a still of it."""
+    draws = torch.Generator().manual_seed(seed)
+    squares = []
+    for _ in range(256):
+        video = torch.from_numpy(choose(split, draws).read())
+        still = video[int(torch.randint(len(video), (), generator=draws))]
+        squares.append((video - still).square().mean())
+    return float(torch.stack(squares).mean().sqrt().clamp(min=1e-3))  # a data set of stills has none
+
+
+def _velocity(
+    network: torch.nn.Module,
+    video: torch.Tensor,
+    still: torch.Tensor,
+    timestep: torch.Tensor,
+    token: torch.Tensor,
+    level: Level | None,
+) -> torch.Tensor:
+    """Predict v = signal eps - noise x0: as the network says it, or about what the still tells already."""
+    if level is None:
+        return _forward(network, video, still, timestep, token)
+    away = video - level.signal * still[:, None]
+    guess = still[:, None] + level.gain * away
+    seen = (away / level.scale).to(video.dtype)
+    told = _forward(network, seen, still, timestep, token)
+    return (level.signal * video - guess) / level.noise + level.error * told
 
 
 def _forward(

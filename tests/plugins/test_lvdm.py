@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,6 +100,50 @@ def test_noise_has_an_offset_for_each_clip_and_channel(training_of: Any, data_of
     offset = noise.mean((1, 3, 4), keepdim=True)
     assert (noise - offset).abs().max() < 7
     assert offset.std() > 500
+
+
+@pytest.fixture
+def preconditioned(training_of: Any, data_of: Any, latents: Any) -> dict[str, Any]:
+    animator = tiny(precondition=True)
+    return {"animator": animator, **training_of(module, animator, data_of(("a", latents(8))))}
+
+
+def test_with_precondition_a_silent_network_says_what_the_still_tells(preconditioned: dict[str, Any]) -> None:
+    """By hand: x0 normal about the still, seen through noise, has its posterior mean; v follows from it."""
+    animator = preconditioned["animator"]
+    animator._network, spread = Nothing(), animator._spread
+    animator._network.device, animator._network.dtype = torch.device("cpu"), torch.float32
+    video, still = torch.randn(1, 8, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    for timestep in (0, 10, 300, 700, 999):
+        kept = float(torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)[timestep])
+        precision = 1 / spread**2 + kept / (1 - kept)
+        clean = (still / spread**2 + kept**0.5 / (1 - kept) * video) / precision
+        noise = (video - kept**0.5 * clean) / (1 - kept) ** 0.5
+        velocity = kept**0.5 * noise - (1 - kept) ** 0.5 * clean
+        told = animator.predict(video, timestep, still, [{"EF": 50.0}])
+        torch.testing.assert_close(told, velocity, atol=2e-4, rtol=1e-3)
+
+
+def test_with_precondition_every_noise_level_has_the_same_loss_before_training(preconditioned: dict[str, Any]) -> None:
+    batch = drawn(preconditioned["example"], 64)
+    still = torch.randn(64, 4, 8, 8)
+    video = still[:, None] + preconditioned["animator"]._spread * torch.randn(64, 8, 4, 8, 8)
+    noise = torch.randn(64, 8, 4, 8, 8)
+    for timestep in (1, 300, 999):
+        given = {"video": video, "still": still, "noise": noise, "timestep": torch.full((64,), timestep)}
+        assert float(preconditioned["loss"](Nothing(), {**batch, **given})) == pytest.approx(1, abs=0.03)
+
+
+def test_the_spread_of_videos_about_their_stills_is_kept_with_the_weights(tmp_path: Path) -> None:
+    animator = random_weights(precondition=True)
+    animator._spread = 0.25
+    video, still = torch.randn(1, 8, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    animator._network.to(torch.float16).to(torch.float32)
+    before = animator.predict(video, 500, still, [{"EF": 70.0}])
+    animator.save(tmp_path, tmp_path)
+    again = tiny(precondition=True)
+    again.load(tmp_path, None)
+    torch.testing.assert_close(again.predict(video, 500, still, [{"EF": 70.0}]), before)
 
 
 def test_labels_are_scaled_as_the_bundle_says() -> None:
