@@ -1,8 +1,8 @@
 """The video animator of EchoNet-Synthetic: a latent video diffusion model with v-prediction (paper, section 2).
 
 The still is repeated over time and concatenated on channels; the labels are a one-token cross-attention context.
-`precondition` adds to it the preconditioning of Karras et al. 2022 (arXiv:2206.00364, section 5) about the still: nine
-tenths of a video's variance are its anatomy, and a network that is given it need learn motion only.
+`precondition` adds to it the preconditioning of Karras et al. 2022 (arXiv:2206.00364, section 5) about the still: most
+of a video's variance is its anatomy, and a network that is given it need learn motion only.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class LVDM:
         self._latent = data.shape
         self._scalings = scalings_of(data.labels)
         self._network = self._make_network()
-        self._spread = _spread(data.train, run.seed) if self.precondition else None
+        self._spread = _spread_of(data.train, run.seed) if self.precondition else None
         scheduler = make_scheduler("ddpm")
 
         def example(split: Any) -> Any:
@@ -144,7 +144,7 @@ class LVDM:
         about = json.loads((public / "conditions.json").read_text())
         self._latent = tuple(about["channels_height_width"])
         self._scalings = tuple(Scaling(**scaling) for scaling in about["conditions"])
-        self._spread = about.get("spread")
+        self._spread = about["spread"] if self.precondition else None
 
     def _level(self, timestep: torch.Tensor) -> Level | None:
         if self._spread is None:
@@ -195,26 +195,35 @@ class SchedulerDenoising:
 
 @frozen
 class Level:
-    """How noisy the videos of a batch are, and what is known of them before the network looks; each `b 1 1 1 1`.
+    """How noisy the videos of a batch are, and what the still tells of them; tensors are `b 1 1 1 1`.
 
-    With x = signal x0 + noise eps, and x0 normal about the still s with standard deviation `spread`: x0 is best guessed
-    as s + gain (x - signal s); x has standard deviation `scale` about signal s, and v so guessed errs by `error`.
+    A noisy video is x = signal x0 + noise eps. With x0 normal about the still s with standard deviation `spread`, x has
+    standard deviation `scale` about signal s, and the posterior mean of v errs by `error`.
     """
 
     signal: torch.Tensor
     noise: torch.Tensor
-    gain: torch.Tensor
-    scale: torch.Tensor
-    error: torch.Tensor
+    spread: float
 
     @classmethod
     def at(cls, alpha_cumprod: torch.Tensor, spread: float) -> Level:
         kept = alpha_cumprod.float()[:, None, None, None, None]
-        scale = (kept * spread**2 + 1 - kept).sqrt()
-        return cls(kept.sqrt(), (1 - kept).sqrt(), kept.sqrt() * spread**2 / scale**2, scale, spread / scale)
+        return cls(kept.sqrt(), (1 - kept).sqrt(), spread)
+
+    @property
+    def scale(self) -> torch.Tensor:
+        return ((self.signal * self.spread).square() + self.noise.square()).sqrt()
+
+    @property
+    def error(self) -> torch.Tensor:
+        return self.spread / self.scale
+
+    def velocity(self, video: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
+        """Return the posterior mean of v, given the noisy video and the still."""
+        return self.noise / self.scale.square() * (self.signal * (1 - self.spread**2) * video - still)
 
 
-def _spread(split: Any, seed: int) -> float:
+def _spread_of(split: Any, seed: int) -> float:
     """Return the root mean square of frame less still over 256 draws of a clip and a still of it."""
     draws = torch.Generator().manual_seed(seed)
     squares = []
@@ -236,11 +245,9 @@ def _velocity(
     """Predict v = signal eps - noise x0: as the network says it, or about what the still tells already."""
     if level is None:
         return _forward(network, video, still, timestep, token)
-    away = video - level.signal * still[:, None]
-    guess = still[:, None] + level.gain * away
-    seen = (away / level.scale).to(video.dtype)
-    told = _forward(network, seen, still, timestep, token)
-    return (level.signal * video - guess) / level.noise + level.error * told
+    anatomy = still[:, None]
+    seen = ((video - level.signal * anatomy) / level.scale).to(video.dtype)
+    return level.velocity(video, anatomy) + level.error * _forward(network, seen, still, timestep, token)
 
 
 def _forward(

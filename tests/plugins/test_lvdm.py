@@ -138,7 +138,7 @@ def test_the_spread_of_videos_about_their_stills_is_kept_with_the_weights(tmp_pa
     animator = random_weights(precondition=True)
     animator._spread = 0.25
     video, still = torch.randn(1, 8, 4, 8, 8), torch.randn(1, 4, 8, 8)
-    animator._network.to(torch.float16).to(torch.float32)
+    animator._network.to(torch.float16).to(torch.float32)  # as weights are kept
     before = animator.predict(video, 500, still, [{"EF": 70.0}])
     animator.save(tmp_path, tmp_path)
     again = tiny(precondition=True)
