@@ -10,7 +10,7 @@ import json
 
 import attrs
 import click
-from echosdk_stitch.stitch import window_starts
+from echosdk_stitch.windows import window_starts
 
 import echosdk
 from echosdk.bundle import Bundle

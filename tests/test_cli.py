@@ -177,7 +177,7 @@ def test_plugins_list_is_a_table_of_one_line_an_offer(run_echosdk, registry):
     lines = told.out.splitlines()
     assert lines[0].split() == ["kind", "name", "plugin", "summary"]
     assert len(lines) == 1 + len(registry.offers)
-    (line,) = (line for line in lines if line.startswith("stitcher"))
+    (line,) = (line for line in lines if "overlap-discard" in line)
     assert "  Overlapping windows; " in line
     assert "stitch (echosdk " in line
 

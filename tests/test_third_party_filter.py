@@ -42,7 +42,7 @@ def both(registry, plugin) -> Registry:
 
 
 def test_it_is_offered_beside_the_default_one(both):
-    assert both.names("privacy_filter") == ["max-correlation", "pearson-reid"]
+    assert both.names("privacy_filter") == ["max-correlation", "pearson-reid", "pixel-correlation"]
     assert not both.problems
 
 

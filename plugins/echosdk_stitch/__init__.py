@@ -1,7 +1,7 @@
-"""The paper's video stitching, as a plugin."""
+"""The paper's video stitching, as a plugin; and two other ways, to compare it with."""
 
 import echosdk
-from echosdk_stitch.stitch import OverlapDiscard
+from echosdk_stitch.stitch import Independent, OverlapBlend, OverlapDiscard
 
 
 @echosdk.hookimpl
@@ -10,4 +10,14 @@ def echosdk_stitchers():
         name="overlap-discard",
         build=OverlapDiscard,
         summary="Overlapping windows; the first half of each prediction but the first's is dropped.",
+    )
+    yield echosdk.Component(
+        name="overlap-blend",
+        build=OverlapBlend,
+        summary="Overlapping windows; where predictions overlap, their weighted average counts.",
+    )
+    yield echosdk.Component(
+        name="independent",
+        build=Independent,
+        summary="Windows that know nothing of each other: a baseline with visible seams.",
     )

@@ -1,8 +1,8 @@
-"""Videos longer than the animator's window (paper, section 2, "Video Stitching")."""
+"""Videos longer than the animator's window (paper, section 2, "Video Stitching"), and two other ways to make them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from attrs import define, field
@@ -10,6 +10,7 @@ from attrs.validators import ge
 from einops import rearrange
 
 import echosdk
+from echosdk_stitch.windows import batches, predict_windows, window_starts
 
 
 @define
@@ -35,46 +36,85 @@ class OverlapDiscard:
     ) -> torch.Tensor:
         denoising = animator.begin(num_frames, generators)
         starts = window_starts(num_frames, animator.window)
+        length = min(animator.window, num_frames)
         for timestep in denoising.timesteps:
-            prediction = self._predict(animator, denoising.latents, timestep, stills, conditions, starts)
-            denoising.step(prediction, timestep)
+            predicted = predict_windows(
+                animator, denoising.latents, timestep, stills, conditions, starts, self.micro_batch
+            )
+            done, pieces = 0, []
+            for start, window in zip(starts, predicted, strict=True):
+                pieces.append(window[:, done - start :])
+                done = start + length
+            denoising.step(torch.cat(pieces, 1), timestep)
         return denoising.latents
 
-    def _predict(
+
+@define
+class OverlapBlend:
+    """At every timestep: predict the same windows, and average where they overlap, before the scheduler's one step.
+
+    A window's weight falls linearly from its middle to its ends, so that no frame changes its predictor at once. The
+    average of predictions is that of MultiDiffusion (Bar-Tal et al. 2023, arXiv:2302.08113), over time in place of
+    space. It costs the network what `overlap-discard` does, and uses all that it computes; where two windows disagree,
+    their average is neither's.
+    """
+
+    micro_batch: int = field(default=4, validator=ge(1))
+
+    @torch.no_grad()
+    def animate(
         self,
         animator: echosdk.VideoAnimator,
-        latents: torch.Tensor,
-        timestep: int,
         stills: torch.Tensor,
         conditions: Sequence[echosdk.Conditions],
-        starts: Sequence[int],
+        num_frames: int,
+        generators: Sequence[torch.Generator],
     ) -> torch.Tensor:
-        length = min(animator.window, latents.shape[1])
-        windows = torch.stack([latents[:, start : start + length] for start in starts], 1)
-        flat = rearrange(windows, "b k t c h w -> (b k) t c h w")
-        # Which video, hence which still and label, each window is of.
-        video = [i for i in range(len(latents)) for _ in starts]
-        parts = []
-        for first, last in _batches(len(flat), self.micro_batch):
-            own = video[first:last]
-            parts.append(animator.predict(flat[first:last], timestep, stills[own], [conditions[i] for i in own]))
-        predicted = rearrange(torch.cat(parts), "(b k) t c h w -> k b t c h w", k=len(starts))
-
-        done, pieces = 0, []
-        for start, window in zip(starts, predicted, strict=True):
-            pieces.append(window[:, done - start :])
-            done = start + length
-        return torch.cat(pieces, 1)
-
-
-def window_starts(num_frames: int, window: int) -> list[int]:
-    """Return each window's first frame: every half window, and a last one that ends with the video."""
-    if num_frames <= window:
-        return [0]
-    stride = max(1, window - window // 2)
-    return [*range(0, num_frames - window, stride), num_frames - window]
+        denoising = animator.begin(num_frames, generators)
+        starts = window_starts(num_frames, animator.window)
+        length = min(animator.window, num_frames)
+        frame = torch.arange(length, device=denoising.latents.device)
+        weight = rearrange(torch.minimum(frame + 1, length - frame).float(), "t -> 1 t 1 1 1")
+        for timestep in denoising.timesteps:
+            predicted = predict_windows(
+                animator, denoising.latents, timestep, stills, conditions, starts, self.micro_batch
+            )
+            total = torch.zeros_like(denoising.latents, dtype=torch.float32)
+            weights = torch.zeros_like(total[:1, :, :1, :1, :1])
+            for start, window in zip(starts, predicted, strict=True):
+                total[:, start : start + length] += weight * window.to(total)
+                weights[:, start : start + length] += weight
+            denoising.step((total / weights).to(predicted), timestep)
+        return denoising.latents
 
 
-def _batches(length: int, size: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, length, size):
-        yield first, min(first + size, length)
+@define
+class Independent:
+    """Windows side by side, without overlap, the last one as short as it must be.
+
+    Nothing but the still and the label ties a window to the one before it: motion jumps at every seam. A baseline for
+    measures of continuity; it costs about half of what the other two do.
+    """
+
+    micro_batch: int = field(default=4, validator=ge(1))
+
+    @torch.no_grad()
+    def animate(
+        self,
+        animator: echosdk.VideoAnimator,
+        stills: torch.Tensor,
+        conditions: Sequence[echosdk.Conditions],
+        num_frames: int,
+        generators: Sequence[torch.Generator],
+    ) -> torch.Tensor:
+        denoising = animator.begin(num_frames, generators)
+        for timestep in denoising.timesteps:
+            pieces = []
+            for window in denoising.latents.split(animator.window, 1):
+                parts = [
+                    animator.predict(window[first:last], timestep, stills[first:last], conditions[first:last])
+                    for first, last in batches(len(window), self.micro_batch)
+                ]
+                pieces.append(torch.cat(parts))
+            denoising.step(torch.cat(pieces, 1), timestep)
+        return denoising.latents

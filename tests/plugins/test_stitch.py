@@ -1,7 +1,8 @@
-"""The stitcher against the paper, section 2 ("Video Stitching"), written out as a plain loop."""
+"""The stitchers against plain loops: the paper's (section 2, "Video Stitching"), a weighted average, and none at all."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -12,8 +13,11 @@ from attrs import define, field
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from echosdk_lvdm import LVDM
 from echosdk_lvdm.conditions import Scaling
-from echosdk_stitch import OverlapDiscard
-from echosdk_stitch.stitch import window_starts
+from echosdk_stitch import Independent, OverlapBlend, OverlapDiscard
+from echosdk_stitch.windows import window_starts
+
+from echosdk.clips.images import to_frames
+from echosdk.evaluation.continuity import seam_ratio
 
 LATENT = (4, 8, 8)
 STEPS = 3
@@ -204,3 +208,117 @@ def test_no_more_windows_than_the_micro_batch_go_through_the_network_at_once() -
     witness = Witness(window=4)
     OverlapDiscard(micro_batch=3).animate(witness, torch.zeros(2, 2, 1, 1), [{"EF": 1.0}] * 2, 100, generators(1, 2))
     assert witness.most == 3
+
+
+@torch.no_grad()
+def as_a_weighted_average(
+    animator: LVDM, still: torch.Tensor, label: dict[str, float], length: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Denoise one video: of each frame, average the predictions of the windows that see it, by their distance to an end."""
+    denoising = animator.begin(length, [generator])
+    window = min(animator.window, length)
+    firsts = sorted({min(first, length - window) for first in range(0, length, window - window // 2)})
+    for timestep in denoising.timesteps:
+        seen: list[list[tuple[int, torch.Tensor]]] = [[] for _ in range(length)]
+        for first in firsts:
+            predicted = animator.predict(denoising.latents[:, first : first + window], timestep, still[None], [label])
+            for i in range(window):
+                seen[first + i].append((min(i + 1, window - i), predicted[:, i]))
+        frames = [sum(weight * frame for weight, frame in own) / sum(weight for weight, _ in own) for own in seen]
+        denoising.step(torch.stack(frames, 1), timestep)
+    return denoising.latents
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "dpmsolver++"])
+@pytest.mark.parametrize(("window", "length"), [(8, 8), (8, 20), (8, 13), (8, 5), (8, 1), (7, 18), (1, 3)])
+def test_blending_equals_a_weighted_average_frame_by_frame(sampler: str, window: int, length: int) -> None:
+    animator = animator_of(window, sampler=sampler)
+    stills, labels = stills_and_labels(2)
+    made = OverlapBlend(micro_batch=3).animate(animator, stills, labels, length, generators(1, 2))
+    for i, generator in enumerate(generators(1, 2)):
+        expected = as_a_weighted_average(animator, stills[i], labels[i], length, generator)
+        torch.testing.assert_close(made[i : i + 1], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_independent_windows_are_what_each_would_be_alone() -> None:
+    animator = animator_of()
+    stills, labels = stills_and_labels(1)
+    made = Independent().animate(animator, stills, labels, 19, generators(1))
+    denoising = animator.begin(19, generators(1))
+    for timestep in denoising.timesteps:
+        pieces = [
+            animator.predict(denoising.latents[:, first : first + 8], timestep, stills, labels) for first in (0, 8, 16)
+        ]
+        denoising.step(torch.cat(pieces, 1), timestep)
+    torch.testing.assert_close(made, denoising.latents, atol=1e-5, rtol=1e-5)
+
+
+OTHERS = [OverlapBlend, Independent]
+
+
+@pytest.mark.parametrize("stitcher", OTHERS)
+def test_another_stitcher_makes_each_video_by_itself_in_any_micro_batch(stitcher: Any) -> None:
+    animator = animator_of(sampler="dpmsolver++")
+    stills, labels = stills_and_labels(3)
+    together = stitcher(micro_batch=8).animate(animator, stills, labels, 19, generators(1, 2, 3))
+    alone = stitcher(micro_batch=1).animate(animator, stills[1:2], labels[1:2], 19, generators(2))
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stitcher", OTHERS)
+def test_another_stitcher_gives_every_window_the_label_and_the_still_of_its_own_video(stitcher: Any) -> None:
+    witness = Witness(window=16)
+    stills = torch.arange(4.0)[:, None, None, None].expand(4, 2, 1, 1)
+    stitcher(micro_batch=3).animate(witness, stills, [{"EF": float(i)} for i in range(4)], 48, generators(*range(4)))
+    assert {(still, label) for _, _, still, label in witness.seen} == {(float(i), float(i)) for i in range(4)}
+    assert all(video == still for video, _, still, _ in witness.seen)
+    assert witness.most == 3
+
+
+@define
+class Relaxing:
+    """Denoising that goes the straight way from noise to the prediction."""
+
+    latents: torch.Tensor
+    timesteps = tuple(range(24, 0, -1))
+
+    def step(self, prediction: torch.Tensor, timestep: int) -> torch.Tensor:
+        self.latents = self.latents + (prediction - self.latents) / timestep
+        return self.latents
+
+
+class Swinging:
+    """An animator whose motion has a period of 10 frames, in the phase that the noisy window comes nearest to."""
+
+    window = 16
+
+    def to(self, device: str, dtype: torch.dtype) -> None: ...
+
+    def begin(self, num_frames: int, generators: Sequence[torch.Generator]) -> Relaxing:
+        return Relaxing(torch.stack([torch.randn(num_frames, 1, 8, 8, generator=g) for g in generators]))
+
+    def predict(
+        self, latents: torch.Tensor, timestep: int, stills: torch.Tensor, conditions: Sequence[Any]
+    ) -> torch.Tensor:
+        time = torch.arange(latents.shape[1]) * 2 * math.pi / 10
+        signal = latents.mean((2, 3, 4))
+        phase = torch.atan2((signal * time.cos()).sum(1), (signal * time.sin()).sum(1))
+        return 0.6 * torch.sin(time + phase[:, None])[..., None, None, None].expand_as(latents)
+
+
+@pytest.mark.parametrize(
+    ("stitcher", "seams", "continuous"),
+    [
+        (OverlapDiscard, range(16, 64, 8), True),
+        (OverlapBlend, range(16, 64, 8), True),
+        (Independent, range(16, 64, 16), False),
+    ],
+)
+def test_independent_windows_have_seams_and_overlapping_ones_have_none(
+    stitcher: Any, seams: range, continuous: bool
+) -> None:
+    stills, labels = torch.zeros(32, 1, 8, 8), [{}] * 32
+    videos = stitcher(micro_batch=64).animate(Swinging(), stills, labels, 64, generators(*range(32)))
+    ratio = seam_ratio([to_frames(video) for video in videos], [*seams])
+    assert ratio.within(0.15) is continuous
+    assert (ratio.low > 1.3) is not continuous
