@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from attrs import field, frozen
-from attrs.validators import gt, in_, matches_re
+from attrs.validators import ge, gt, in_, matches_re
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,9 @@ KINDS = (
 )
 """The six kinds of component of the protocol, in the order in which they are trained."""
 
+CONTRACTS: dict[str, int] = {**dict.fromkeys(KINDS, 1), "data_source": 1}
+"""The version of each kind's contract below. One that breaks what was written for it gets a new number."""
+
 
 @frozen(kw_only=True)
 class Component(Generic[T]):
@@ -57,12 +60,14 @@ class Component(Generic[T]):
     `build` checks its parameters and returns the component; it makes no network and loads no weights.
     `shape` names those of its parameters that are fixed once the component is trained (channels, layers, window, the
     training recipe); all others are *run* parameters, which may be set whenever the component is used.
+    `contract` is the version of its kind's contract that it was written for; one that says nothing is of the first.
     """
 
     name: str = field(validator=matches_re(r"[a-z0-9]+(-[a-z0-9]+)*"))
     build: Callable[..., T]
     summary: str
     shape: tuple[str, ...] = ()
+    contract: int = field(default=1, validator=ge(1))
 
 
 @frozen(kw_only=True)

@@ -21,7 +21,7 @@ from attrs import field, frozen
 from echosdk import hookspecs
 from echosdk.errors import PluginError, PluginSetError
 from echosdk.hookspecs import HOOKS, Offered, Resource
-from echosdk.interfaces import KINDS, Component
+from echosdk.interfaces import CONTRACTS, KINDS, Component
 from echosdk.parameter_values import plain_value, read_value
 from echosdk.torchvision_operators import define_missing_operators
 
@@ -110,7 +110,8 @@ class Registry:
     def offer(self, kind: str, name: str, where: str = "") -> Offer:
         """Find what is offered under a name.
 
-        Raises `PluginSetError` where there is none, `PluginError` where two plugins offer it.
+        Raises `PluginSetError` where there is none, `PluginError` where two plugins offer it, or it was written for
+        another version of the contract.
         """
         found = [offer for offer in self.offers if offer.kind == kind and offer.item.name == name]
         if not found:
@@ -119,6 +120,8 @@ class Registry:
             both = " and ".join(str(offer.plugin) for offer in found)
             advice = "uninstall one, or ask its author to rename it"
             raise PluginError(f"{_at(where)}{_words(kind)} {name!r} is offered by {both}; {advice}")
+        if other := _other_contract(kind, found[0].item):
+            raise PluginError(f"{_at(where)}{found[0].plugin}: {other}")
         return found[0]
 
     def component(self, kind: str, name: str, where: str = "") -> Component[Any]:
@@ -248,7 +251,7 @@ def _collect(plugin: Plugin, module: object) -> tuple[list[Offer], list[str]]:
                     if not isinstance(item, wanted):
                         raise TypeError(f"yielded {type(item).__name__}, not echosdk.{wanted.__name__}")
                     offers.append(Offer(kind=kind, item=item, plugin=plugin))
-                    problems += _unknown_shape(item)
+                    problems += [*_unknown_shape(item), *filter(None, [_other_contract(kind, item)])]
         except Exception as error:
             problems.append(f"hook {hook} failed: {_named(error)}")
     return offers, problems
@@ -268,6 +271,17 @@ def _unknown_shape(item: Offered) -> list[str]:
         for name in item.shape
         if name not in known
     ]
+
+
+def _other_contract(kind: str, item: Offered) -> str:
+    """Say that a component was written for another version of its contract, and what to do; nothing where it fits."""
+    if not isinstance(item, Component) or item.contract == CONTRACTS[kind]:
+        return ""
+    older = item.contract < CONTRACTS[kind]
+    return (
+        f"{item.name!r} was written for version {item.contract} of the {kind.replace('_', ' ')} contract, and this "
+        f"echosdk has version {CONTRACTS[kind]}; update {'the plugin' if older else 'echosdk'}"
+    )
 
 
 def _clashes(offers: list[Offer]) -> list[Problem]:

@@ -136,6 +136,24 @@ def test_a_name_in_shape_that_is_no_parameter_is_a_problem(make_module):
     assert registry.build("video_animator", "still", {}).window == 16
 
 
+@pytest.mark.parametrize(
+    ("written_for", "has", "update"), [("", 2, "the plugin"), ("contract=3, ", 2, "echosdk")], ids=["older", "newer"]
+)
+def test_what_was_written_for_another_contract_is_refused_by_name(
+    written_for, has, update, make_module, monkeypatch
+):
+    monkeypatch.setitem(echosdk.interfaces.CONTRACTS, "video_animator", has)
+    registry, message = problem_of(ONE.replace("summary=", f"{written_for}summary="), make_module)
+    version = 3 if written_for else 1
+    assert message == (
+        f"'still' was written for version {version} of the video animator contract, and this echosdk has version 2; "
+        f"update {update}"
+    )
+    with pytest.raises(echosdk.PluginError) as error:
+        registry.build("video_animator", "still", {}, where="--use video_animator")
+    assert str(error.value) == f"--use video_animator: alpha (alpha-echo 1.2): {message}"
+
+
 def test_plugins_are_found_by_their_entry_point(monkeypatch):
     """One that works and one that does not, through importlib.metadata itself."""
     points = [

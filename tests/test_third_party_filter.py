@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +14,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from attrs import frozen
 
 from echosdk import Registry
 from echosdk.bundle import Bundle
@@ -18,17 +23,16 @@ from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
 from echosdk.privacy.gate import Gate
 
-HOW_TO = Path(__file__).parents[1] / "docs" / "how-to" / "swap-the-filter.md"
+ROOT = Path(__file__).parents[1]
+HOW_TO = ROOT / "docs" / "how-to" / "swap-the-filter.md"
+EXAMPLE = ROOT / "docs" / "examples" / "echosdk-maxcorr"
 USED = ("privacy_filter=max-correlation",)
 
 
 @pytest.fixture(scope="module")
-def plugin(code_blocks: Callable[[Path, str], list[str]], tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The module that the how-to says is all of it."""
-    (source,) = code_blocks(HOW_TO, "python")
-    path = tmp_path_factory.mktemp("plugin") / "max_correlation.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location("max_correlation", path)
+def plugin() -> ModuleType:
+    """The module of the example."""
+    spec = importlib.util.spec_from_file_location("max_correlation", EXAMPLE / "max_correlation.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -46,9 +50,14 @@ def test_it_is_offered_beside_the_default_one(both):
     assert not both.problems
 
 
-def test_its_entry_point_names_the_module_of_the_how_to(plugin, code_blocks):
-    (text,) = code_blocks(HOW_TO, "toml")
-    points = tomllib.loads(text)["project"]["entry-points"]["echosdk"]
+def test_the_how_to_shows_the_whole_example(code_blocks: Callable[[Path, str], list[str]]):
+    assert code_blocks(HOW_TO, "python") == [(EXAMPLE / "max_correlation.py").read_text()]
+    assert code_blocks(HOW_TO, "toml") == [(EXAMPLE / "pyproject.toml").read_text()]
+    assert len((EXAMPLE / "max_correlation.py").read_text().splitlines()) < 40
+
+
+def test_its_entry_point_names_its_module(plugin):
+    points = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["entry-points"]["echosdk"]
     assert points == {"max-correlation": plugin.__name__}
 
 
@@ -92,3 +101,112 @@ def test_the_gate_rejects_copies_of_training_references_with_it(both, tiny_bundl
     assert not copies.keep.any()
     assert copies.distance.abs().max() < 1e-6
     assert gate.judge_stills(torch.randn(16, *train.items.shape[1:])).keep.all()
+
+
+@frozen
+class Installed:
+    """Where distributions are installed, and an empty folder outside of the checkout to work in."""
+
+    packages: Path
+    empty: Path
+
+    def run(self, *arguments: str, also: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a module of Python there; `also` is another place with installed distributions."""
+        path = os.pathsep.join(str(place) for place in (self.packages, also) if place)
+        return subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=self.empty, env={**os.environ, "PYTHONPATH": path},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheels of echosdk and of the example, built and installed."""
+    pytest.importorskip("build", reason="builds wheels: pip install 'echosdk[dev]'")
+    pytest.importorskip("hatchling", reason="builds wheels: pip install 'echosdk[dev]'")
+    folder = tmp_path_factory.mktemp("third-party")
+    wheels, packages, empty = (folder / name for name in ("wheels", "packages", "empty"))
+    empty.mkdir()
+    for project in (ROOT, shutil.copytree(EXAMPLE, folder / "example")):
+        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(project)]
+        done = subprocess.run(build, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--target", str(packages), *map(str, wheels.iterdir())], check=True)
+    return Installed(packages, empty)
+
+
+def test_the_wheels_are_used_and_not_the_checkout(installed):
+    (installed.empty / "where.py").write_text("import echosdk, max_correlation\nprint(echosdk.__file__)\nprint(max_correlation.__file__)\n")
+    files = installed.run("where").stdout.splitlines()
+    assert len(files) == 2
+    assert all(Path(file).is_relative_to(installed.packages) for file in files)
+
+
+def test_once_installed_it_is_listed_and_a_dataset_is_generated_with_it(installed):
+    listed = installed.run("echosdk", "plugins", "list")
+    assert "problems:" not in listed.stdout
+    (line,) = (line for line in listed.stdout.splitlines() if "max-correlation" in line)
+    assert "(echosdk-maxcorr 0.1.0)" in line
+    made = installed.run(
+        "echosdk", "generate", "--plugin-set", "default", "--use", "privacy_filter=max-correlation",
+        "--num-videos", "1", "--frames", "4", "--out", "demo",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert (installed.empty / "demo" / "preview.html").is_file()
+    card = (installed.empty / "demo" / "README.md").read_text()
+    assert "max-correlation" in card
+
+
+def test_its_own_tests_pass_where_it_is_installed(installed):
+    tests = shutil.copytree(EXAMPLE / "tests", installed.empty / "tests")
+    ran = installed.run("pytest", "-q", "-p", "no:cacheprovider", str(tests))
+    assert ran.returncode == 0, ran.stdout
+    assert " passed" in ran.stdout
+
+
+FILTER = """
+import echosdk
+
+@echosdk.hookimpl
+def echosdk_privacy_filters():
+    yield echosdk.Component(name={name!r}, build=dict, summary=""{more})
+"""
+
+
+def install(folder: Path, name: str, source: str) -> None:
+    """Write a distribution of one module as an installer leaves it."""
+    (folder / f"{name}.py").write_text(source)
+    info = folder / f"{name}-1.5.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text(f"[echosdk]\n{name} = {name}\n")
+
+
+def test_what_is_wrong_with_a_distribution_is_listed_by_its_name_and_the_others_work(installed, tmp_path):
+    install(tmp_path, "twin", FILTER.format(name="max-correlation", more=""))
+    install(tmp_path, "raising", "raise RuntimeError('no licence')")
+    install(tmp_path, "misspelt", FILTER.format(name="other", more="").replace("_filters", "_filter"))
+    install(tmp_path, "ahead", FILTER.format(name="ahead", more=", contract=2"))
+    listed = installed.run("echosdk", "plugins", "list", also=tmp_path)
+    assert listed.returncode == 0
+    problems = sorted(line.strip() for line in listed.stdout.partition("\nproblems:\n")[2].splitlines())
+    assert len(problems) == 4
+    assert problems[0].startswith("ahead (ahead 1.5): 'ahead' was written for version 2 of the privacy filter contract")
+    assert problems[1].startswith(
+        "misspelt (misspelt 1.5): implements the hook 'echosdk_privacy_filter', which does not exist; "
+        "did you mean 'echosdk_privacy_filters'?"
+    )
+    assert problems[2] == "raising (raising 1.5): failed to load: RuntimeError: no licence"
+    assert problems[3] == (
+        "twin (twin 1.5): offers the component 'max-correlation', which max-correlation (echosdk-maxcorr 0.1.0) offers too"
+    )
+    for name, says in (
+        ("max-correlation", "is offered by max-correlation (echosdk-maxcorr 0.1.0) and twin (twin 1.5); uninstall one"),
+        ("ahead", "ahead (ahead 1.5): 'ahead' was written for version 2"),
+    ):
+        refused = installed.run("echosdk", "generate", "--use", f"privacy_filter={name}", "--out", "no", also=tmp_path)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert not (installed.empty / "no").exists()

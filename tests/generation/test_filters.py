@@ -239,6 +239,30 @@ def test_a_filter_that_breaks_its_contract_writes_nothing(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("broken", [NotANumber, Mutating, Raising, Shapeless])
+def test_a_filter_that_breaks_in_the_middle_of_a_run_stops_it_and_keeps_what_was_judged_well(
+    broken: Any, with_filter: Any, options: Any, tmp_path: Path
+) -> None:
+    class Later(broken):  # type: ignore[misc]
+        """Keep everything at first: once for the held-out, then for stills and videos of the first shard's batches."""
+
+        asked = 0
+
+        def judge(self, stills: torch.Tensor) -> Verdict:
+            Later.asked += 1
+            if Later.asked > 1 + 2 * 2:
+                return super().judge(stills)
+            n = len(stills)
+            return Verdict(keep=torch.ones(n, dtype=torch.bool), distance=torch.full((n,), 2.0), tau=1.0)
+
+    wanted = attrs.evolve(options, use=("privacy_filter=strange",))
+    with pytest.raises(PrivacyError, match=r"^strange of strangers \(module 0\): "):
+        generate(str(tmp_path / "out"), options=wanted, registry=with_filter(Later))
+    there = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix in (".tar", ".json")}
+    assert {name for name in there if name.endswith(".tar")} == {"train-000000.tar"}
+    assert "dataset.json" not in there
+
+
 def test_without_a_filter_everything_that_comes_out_says_so_first(
     options: Any, as_arguments: Any, run_echosdk: Any, tmp_path: Path
 ) -> None:
