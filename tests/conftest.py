@@ -20,6 +20,8 @@ from echosdk.plugin_set import PluginSet, open_source, resolve
 from echosdk.torchvision_operators import define_missing_operators
 from echosdk.training.stages import Training, train_bundle
 
+pytest_plugins = ["echosdk.testing.fixtures"]
+
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
 define_missing_operators()  # as discovering plugins does; some tests import them directly
 
