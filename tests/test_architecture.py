@@ -23,7 +23,7 @@ FLOORS = (
     ("errors", "interfaces", "seeding", "devices", "integrity", "torchvision_operators"),
     ("hookspecs", "parameter_values", "clips"),
     ("registry",),
-    ("plugin_set", "bundle", "plugin_listing"),
+    ("plugin_set", "bundle", "plugin_listing", "plugin_template"),
     ("generation", "training", "evaluation", "privacy", "report", "export"),
     ("protocol", "testing"),
     ("cli", "__main__"),

@@ -1,8 +1,9 @@
-"""`echosdk plugins`: what the installed plugins offer."""
+"""`echosdk plugins`: what the installed plugins offer, and the beginning of another."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from echosdk.cli import options
 
 @click.group("plugins")
 def command() -> None:
-    """List and show what the installed plugins offer."""
+    """List and show what the installed plugins offer; begin a new one."""
 
 
 @command.command("list")
@@ -66,6 +67,19 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
             options.table(("parameter", "role", "default", "type"), rows)
         else:
             click.echo("no parameters")
+
+
+@command.command("new")
+@click.argument("kind")
+@click.argument("name")
+@click.option("--to", metavar="FOLDER", type=click.Path(path_type=Path), default=Path(), help="Where to put it.")
+def new(kind: str, name: str, to: Path) -> None:
+    """Write a distribution with a component of KIND (so far: privacy_filter) to the folder NAME, working and tested."""
+    from echosdk.plugin_template import write_plugin
+
+    for path in write_plugin(kind, name, to):
+        click.echo(path)
+    click.echo(f"\ntry it: pip install -e '{to / name}[test]' && pytest {to / name}")
 
 
 def _default(parameter: dict[str, Any]) -> str:
