@@ -32,7 +32,7 @@ from echosdk.errors import DataError, InputError
 from echosdk.integrity import file_digest, locked, private_folder
 from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
-from echosdk.registry import Registry
+from echosdk.registry import Registry, default_parameters
 from echosdk.seeding import generator, seed_of
 
 ON_PIXELS = ("encoder", "downstream_validator")
@@ -140,7 +140,7 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     public_key = published(key)
     done = bundle.manifest.stages.get(kind)
     encoder = None if kind in ON_PIXELS else bundle.manifest.stages["encoder"].public
-    if done and _key(fixed, **done.provenance["choice"]) == public_key and done.encoder == encoder:
+    if done and _done_key(training, kind, done, fixed) == public_key and done.encoder == encoder:
         if kind in training.stages:
             bundle = amend(bundle, choices={kind: _entry(training, kind)})  # its run parameters may be new
         bundle.load(kind, component, choice.use)
@@ -188,7 +188,7 @@ def _is_there(training: Training, kind: str) -> bool:
     done = Bundle.open(str(training.out)).manifest.stages.get(kind) if (training.out / MANIFEST).is_file() else None
     choice, fixed = training.plugin_set.choices[kind], _fixed(training, kind, learns=True)
     wanted = published(_key(fixed, choice.use, choice.parameters, training.seed))
-    return done is not None and _key(fixed, **done.provenance["choice"]) == wanted
+    return done is not None and _done_key(training, kind, done, fixed) == wanted
 
 
 def _entry(training: Training, kind: str) -> dict[str, Any]:
@@ -199,6 +199,15 @@ def _entry(training: Training, kind: str) -> dict[str, Any]:
 def _key(fixed: Sequence[str], use: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return what decides a component's weights: not its run parameters, which may change when it is trained."""
     return {"use": use, "seed": seed, "parameters": _plain({name: parameters.get(name) for name in fixed})}
+
+
+def _done_key(training: Training, kind: str, done: Stage, fixed: Sequence[str]) -> dict[str, Any]:
+    """Return what decided a trained component's weights; what its version did not know had today's default."""
+    made_by = done.provenance["choice"]
+    if made_by["use"] != training.plugin_set.choices[kind].use:
+        return _key(fixed, **made_by)
+    known = default_parameters(training.registry.component(kind, made_by["use"])) | made_by["parameters"]
+    return _key(fixed, made_by["use"], published(known), made_by["seed"])
 
 
 def _pixels(training: Training) -> TrainingData:

@@ -382,6 +382,24 @@ def test_a_bundle_of_an_earlier_version_goes_on_and_learns_what_its_data_is(
     assert Bundle.open(str(tmp_path / "bundle")).manifest == again.manifest
 
 
+def test_a_stage_of_an_earlier_version_that_lacks_a_new_parameter_is_not_trained_again(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """It was trained as today's default says, which leaves the bundle's weights what they are."""
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "bundle" / "bundle.json"
+    plain = json.loads(path.read_text())
+    for parameters in (plain["plugin_set"]["encoder"], plain["stages"]["encoder"]["provenance"]["choice"]["parameters"]):
+        assert parameters.pop("gan_weight") == 0.0
+    path.write_text(json.dumps(plain))
+    lines: list[str] = []
+    train_bundle(training(registry, tmp_path, stages=("encoder",), report=lines.append))
+    assert not [line for line in lines if "training '" in line]
+    other = ("encoder.gan_weight=0.5", "encoder.gan_layers=1")
+    train_bundle(training(registry, tmp_path, other, stages=("encoder",), report=lines.append))
+    assert "encoder: training 'vae'" in lines
+
+
 def test_a_bundle_does_not_say_where_the_data_lay(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
