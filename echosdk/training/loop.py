@@ -246,6 +246,14 @@ def _average(network: nn.Module, recipe: Recipe) -> Any:
 
 
 def _save(path: Path, step: int, learners: Sequence[Learner], average: Any) -> None:
+    """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays."""
+    for learner in learners:
+        for name, tensor in learner.network.state_dict().items():
+            if not tensor.isfinite().all():
+                raise TrainingError(
+                    f"{path.parent.name}: {name} is no longer finite after step {step - 1}; the last good checkpoint "
+                    f"is {path if path.is_file() else 'none yet'}. Lower recipe.learning_rate or use float32"
+                )
     states = [{"network": each.network.state_dict(), "optimizer": each.optimizer.state_dict()} for each in learners]
     state = {
         "step": step,
