@@ -2,12 +2,13 @@
 
 from echosdk.training.diffusion import SAMPLERS, Sampler, make_scheduler, pad, padded_side
 from echosdk.training.draw import choose, frames_of
-from echosdk.training.loop import Example, Loss, Trained, train
+from echosdk.training.loop import Adversary, Example, Loss, Trained, train
 from echosdk.training.recipe import Recipe
 from echosdk.training.weights import weights_path
 
 __all__ = [
     "SAMPLERS",
+    "Adversary",
     "Example",
     "Loss",
     "Recipe",

@@ -2,7 +2,7 @@
 
 An example is a pure function of its own generator, seeded by (run seed, step, place in the batch): which clip, which
 frames, which noise. So a batch is the same in one process or in eight, and a run that was stopped goes on as if it had
-not been: a checkpoint holds weights, optimiser and step, and needs no sampler state.
+not been: a checkpoint holds weights, optimisers and step, and needs no sampler state.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,21 @@ LOG_EVERY_SECONDS = 20.0
 
 
 @frozen(kw_only=True)
+class Adversary:
+    """A second network that learns to tell what the first makes from what is real; it joins in at step `start`.
+
+    From then on `against` takes the place of the first network's loss in every step (validation keeps the plain one).
+    It returns that loss and what it made of the batch, detached; `loss` is the adversary's own, given that. While
+    `against` runs the adversary's weights are frozen. Each network has an optimiser, both by the one recipe.
+    """
+
+    network: nn.Module
+    start: int
+    against: Callable[[nn.Module, Mapping[str, Any]], tuple[torch.Tensor, Any]]
+    loss: Callable[[nn.Module, Any], torch.Tensor]
+
+
+@frozen(kw_only=True)
 class Trained:
     """What came of a training: the last mean losses, none where all steps were done before, and the seconds it took."""
 
@@ -60,6 +75,7 @@ def train(
     run: Run,
     *,
     validation: Example | None = None,
+    adversary: Adversary | None = None,
 ) -> Trained:
     """Train `network` in place; on return it holds the moving average where the recipe keeps one.
 
@@ -73,20 +89,22 @@ def train(
         raise TrainingError(
             f"recipe.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes"
         )
-    optimizer = _optimizer(network, recipe)
+    learners = [Learner.of(each, recipe) for each in (network, *([adversary.network] if adversary else []))]
     average = _average(network, recipe)
-    network.to(accelerator.device)
+    for learner in learners:
+        learner.network.to(accelerator.device)
     checkpoint = run.folder / "checkpoint.pt"
-    start = _restore(checkpoint, network, optimizer, average)
+    start = _restore(checkpoint, learners, average)
     if average is not None:
         average.to(accelerator.device)
-    wrapped, optimizer = accelerator.prepare(network, optimizer)
+    own, *others = [learner.prepared(accelerator) for learner in learners]
     share = recipe.batch_size // accelerator.num_processes
     first = accelerator.process_index * share
 
     began = said = time.monotonic()
     recent: list[float] = []
-    network.train()
+    for learner in learners:
+        learner.network.train()
     if start:
         run.report(f"resumed at step {start} of {recipe.steps}")
     done, whole = start, True  # steps that the weights have seen; whether they have seen all of each
@@ -103,27 +121,31 @@ def train(
         for step in range(start, recipe.steps):
             torch.manual_seed(seed_of(run.seed, step, "network"))  # for dropout
             batch = _batch(example, run.seed, step, range(first, first + share), accelerator.device)
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * _factor(step, recipe)
+            rate = recipe.learning_rate * _factor(step, recipe)
+            opponent = adversary if adversary is not None and step >= adversary.start else None
             with accelerator.autocast():
-                value = loss(wrapped, batch)
-            recent = [*recent[-99:], float(value.detach())]
-            if not math.isfinite(recent[-1]):
-                raise TrainingError(
-                    f"{run.folder.name}: the loss is {recent[-1]} at step {step}; the last good checkpoint is "
-                    f"{checkpoint if checkpoint.is_file() else 'none yet'}. Lower recipe.learning_rate or use float32"
-                )
-            optimizer.zero_grad()
-            accelerator.backward(value)
-            if recipe.max_grad_norm:
-                accelerator.clip_grad_norm_(wrapped.parameters(), recipe.max_grad_norm)
+                if opponent:
+                    opponent.network.requires_grad_(False)
+                    value, made = opponent.against(own.network, batch)
+                    opponent.network.requires_grad_(True)
+                else:
+                    value = loss(own.network, batch)
+            recent = [*recent[-99:], _finite(value, "loss", step, run, checkpoint)]
+            own.descend(value, rate, recipe, accelerator)
             whole = False
-            optimizer.step()
+            own.optimizer.step()
             if average is not None:
                 average.step(network.parameters())
+            if opponent:
+                (other,) = others
+                with accelerator.autocast():
+                    value = opponent.loss(other.network, made)
+                _finite(value, "adversary's loss", step, run, checkpoint)
+                other.descend(value, rate, recipe, accelerator)
+                other.optimizer.step()
             done, whole = step + 1, True
             if (step + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-                _save(checkpoint, step + 1, network, optimizer, average)
+                _save(checkpoint, step + 1, learners, average)
             bar.set_postfix_str(f"loss {sum(recent) / len(recent):.4f}", refresh=False)
             bar.update()
             last = step + 1 == recipe.steps
@@ -131,15 +153,15 @@ def train(
                 said = time.monotonic()
                 if last:
                     bar.close()  # what is said next has a line of its own
-                rate = (step + 1 - start) / (said - began)
-                left = (recipe.steps - step - 1) / rate
+                speed = (step + 1 - start) / (said - began)
+                left = (recipe.steps - step - 1) / speed
                 run.report(
                     f"step {step + 1}/{recipe.steps}  loss {sum(recent) / len(recent):.4f}  "
-                    f"{rate:.2f} steps/s  {left / 60:.0f} min left"
+                    f"{speed:.2f} steps/s  {left / 60:.0f} min left"
                 )
     except KeyboardInterrupt:
         if accelerator.is_main_process and whole:
-            _save(checkpoint, done, network, optimizer, average)
+            _save(checkpoint, done, learners, average)
         raise
     finally:
         bar.close()
@@ -178,12 +200,43 @@ def _factor(step: int, recipe: Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+@frozen
+class Learner:
+    """A network and its optimiser, both as they are or as Accelerate has wrapped them."""
+
+    network: nn.Module
+    optimizer: Any
+
+    @classmethod
+    def of(cls, network: nn.Module, recipe: Recipe) -> Learner:
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if recipe.optimizer == "sgd":
+            sgd = torch.optim.SGD(parameters, recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
+            return cls(network, sgd)
+        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+        return cls(network, kind(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay))
+
+    def prepared(self, accelerator: Accelerator) -> Learner:
+        return Learner(*accelerator.prepare(self.network, self.optimizer))
+
+    def descend(self, value: torch.Tensor, rate: float, recipe: Recipe, accelerator: Accelerator) -> None:
+        """Put the gradients of a loss in place for the optimiser's step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        accelerator.backward(value)
+        if recipe.max_grad_norm:
+            accelerator.clip_grad_norm_(self.network.parameters(), recipe.max_grad_norm)
+
+
+def _finite(value: torch.Tensor, what: str, step: int, run: Run, checkpoint: Path) -> float:
+    number = float(value.detach())
+    if not math.isfinite(number):
+        raise TrainingError(
+            f"{run.folder.name}: the {what} is {number} at step {step}; the last good checkpoint is "
+            f"{checkpoint if checkpoint.is_file() else 'none yet'}. Lower recipe.learning_rate or use float32"
+        )
+    return number
 
 
 def _average(network: nn.Module, recipe: Recipe) -> Any:
@@ -192,11 +245,20 @@ def _average(network: nn.Module, recipe: Recipe) -> Any:
     return EMAModel(network.parameters(), decay=recipe.ema_decay) if recipe.ema_decay else None
 
 
-def _save(path: Path, step: int, network: nn.Module, optimizer: Any, average: Any) -> None:
+def _save(path: Path, step: int, learners: Sequence[Learner], average: Any) -> None:
+    """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays."""
+    for learner in learners:
+        for name, tensor in learner.network.state_dict().items():
+            if not tensor.isfinite().all():
+                raise TrainingError(
+                    f"{path.parent.name}: {name} is no longer finite after step {step - 1}; the last good checkpoint "
+                    f"is {path if path.is_file() else 'none yet'}. Lower recipe.learning_rate or use float32"
+                )
+    states = [{"network": each.network.state_dict(), "optimizer": each.optimizer.state_dict()} for each in learners]
     state = {
         "step": step,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **states[0],
+        "adversary": states[1] if len(states) > 1 else None,
         "average": average.state_dict() if average is not None else None,
     }
     partial = path.with_suffix(".partial")
@@ -205,12 +267,13 @@ def _save(path: Path, step: int, network: nn.Module, optimizer: Any, average: An
     os.replace(partial, path)
 
 
-def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: Any) -> int:
+def _restore(path: Path, learners: Sequence[Learner], average: Any) -> int:
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
+    for learner, saved in zip(learners, (state, state.get("adversary")), strict=False):
+        learner.network.load_state_dict(saved["network"])
+        learner.optimizer.load_state_dict(saved["optimizer"])
     if average is not None:
         average.load_state_dict(state["average"])
     return int(state["step"])

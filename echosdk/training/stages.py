@@ -30,10 +30,11 @@ from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
 from echosdk.integrity import file_digest, locked, private_folder
-from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Trainable, TrainingCheck, TrainingData
+from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Split, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
-from echosdk.registry import Registry
+from echosdk.registry import Registry, default_parameters
 from echosdk.seeding import generator, seed_of
+from echosdk.training.recipe import Recipe
 
 ON_PIXELS = ("encoder", "downstream_validator")
 ENCODE_BATCH = 32
@@ -69,7 +70,14 @@ def train_bundle(training: Training) -> Bundle:
     for kind in training.stages:
         if isinstance(components[kind], TrainingCheck) and not _is_there(training, kind):
             components[kind].check_training()
-    check_source(training.source)
+    clips = check_source(training.source)
+    for kind in training.stages:
+        recipe = getattr(components[kind], "recipe", None)
+        if isinstance(recipe, Recipe) and recipe.batch_size > clips["train"] and not _is_there(training, kind):
+            raise DataError(
+                f"{kind}: {clips['train']} training clips are fewer than a batch of {recipe.batch_size}; give more, or "
+                f"--set {kind}.recipe.batch_size={clips['train']}"
+            )
     pixels = _pixels(training)
     height, width, *_ = pixels.shape
     bundle = begin_bundle(
@@ -108,8 +116,12 @@ def train_bundle(training: Training) -> Bundle:
     return amend(bundle, sampling=training.plugin_set.sampling) if set(training.stages) == set(KINDS) else bundle
 
 
-def check_source(source: DataSource) -> None:
-    """Refuse data that no training can use: an empty split, a patient in two splits, labels that never differ."""
+def check_source(source: DataSource) -> dict[Split, int]:
+    """Refuse data that no training can use: an empty split, a patient in two splits, labels that never differ.
+
+    Returns how many clips each split has. Reads no frame.
+    """
+    counts: dict[Split, int] = {}
     groups: dict[str, str] = {}
     values: dict[str, set[float | str]] = {label.name: set() for label in source.labels}
     for split in SPLITS:
@@ -123,11 +135,13 @@ def check_source(source: DataSource) -> None:
                 if name not in clip.labels:
                     raise DataError(f"{clip.id}: has no label {name!r}, which its source declares")
                 seen.add(clip.labels[name])
+        counts[split] = clips
         if not clips and split != "test":
             raise DataError(f"the split {split!r} has no clips; training needs train and val")
     for name, seen in values.items():
         if len(seen) == 1:
             raise DataError(f"label {name!r} is {seen.pop()!r} in every clip; nothing can be learnt from it")
+    return counts
 
 
 def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, training: Training) -> Bundle:
@@ -140,7 +154,7 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     public_key = published(key)
     done = bundle.manifest.stages.get(kind)
     encoder = None if kind in ON_PIXELS else bundle.manifest.stages["encoder"].public
-    if done and _key(fixed, **done.provenance["choice"]) == public_key and done.encoder == encoder:
+    if done and _done_key(training, kind, done, fixed) == public_key and done.encoder == encoder:
         if kind in training.stages:
             bundle = amend(bundle, choices={kind: _entry(training, kind)})  # its run parameters may be new
         bundle.load(kind, component, choice.use)
@@ -188,7 +202,7 @@ def _is_there(training: Training, kind: str) -> bool:
     done = Bundle.open(str(training.out)).manifest.stages.get(kind) if (training.out / MANIFEST).is_file() else None
     choice, fixed = training.plugin_set.choices[kind], _fixed(training, kind, learns=True)
     wanted = published(_key(fixed, choice.use, choice.parameters, training.seed))
-    return done is not None and _key(fixed, **done.provenance["choice"]) == wanted
+    return done is not None and _done_key(training, kind, done, fixed) == wanted
 
 
 def _entry(training: Training, kind: str) -> dict[str, Any]:
@@ -199,6 +213,15 @@ def _entry(training: Training, kind: str) -> dict[str, Any]:
 def _key(fixed: Sequence[str], use: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return what decides a component's weights: not its run parameters, which may change when it is trained."""
     return {"use": use, "seed": seed, "parameters": _plain({name: parameters.get(name) for name in fixed})}
+
+
+def _done_key(training: Training, kind: str, done: Stage, fixed: Sequence[str]) -> dict[str, Any]:
+    """Return what decided a trained component's weights; what its version did not know had today's default."""
+    made_by = done.provenance["choice"]
+    if made_by["use"] != training.plugin_set.choices[kind].use:
+        return _key(fixed, **made_by)
+    known = default_parameters(training.registry.component(kind, made_by["use"])) | made_by["parameters"]
+    return _key(fixed, made_by["use"], published(known), made_by["seed"])
 
 
 def _pixels(training: Training) -> TrainingData:
@@ -212,6 +235,14 @@ def _pixels(training: Training) -> TrainingData:
         )
 
     train, val = store("train"), store("val")
+    (height, width), other = train.shape[:2], val.shape
+    if height != width:
+        raise DataError(
+            f"{train[0].id}: frames of {height}x{width} are not square, and training takes square ones only; crop or "
+            "pad them in the data source"
+        )
+    if other != train.shape:
+        raise DataError(f"{val[0].id}: frames are {other}, those of the training split are {train.shape}")
     return TrainingData(train=train, val=val, labels=source.labels, fps=fps, shape=train.shape)
 
 

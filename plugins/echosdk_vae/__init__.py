@@ -11,5 +11,5 @@ def echosdk_encoders():
         build=VAE,
         summary="AutoencoderKL: images to latents an eighth of their size and back.",
         shape=("blocks", "layers_per_block", "latent_channels", "channels", "norm_groups", "kl_weight", "lpips",
-               "lpips_weight", "recipe"),
+               "lpips_weight", "gan_weight", "gan_start", "gan_width", "gan_layers", "recipe"),
     )

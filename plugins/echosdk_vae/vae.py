@@ -1,6 +1,7 @@
 """The encoder of EchoNet-Synthetic: `AutoencoderKL`, 3x112x112 to 4x14x14 at the paper's shapes.
 
-The loss is squared error + LPIPS + KL (paper, section 3; weights in the recipe of the published code).
+The loss is squared error + LPIPS + KL, and from step `gan_start` on a patch discriminator's too (paper, section 3;
+weights in the recipe of the published code).
 Latents are the posterior's mode, standardised per channel with the training split's mean and deviation.
 """
 
@@ -20,7 +21,8 @@ from einops import repeat
 
 import echosdk
 from echosdk.clips.images import to_images
-from echosdk.training import Recipe, choose, train
+from echosdk.training import Adversary, Recipe, choose, train
+from echosdk_vae.adversarial import PatchDiscriminator, adaptive_weight, hinge, smallest_side
 from echosdk_vae.perceptual import backbone_weights, perceptual_loss
 
 FRAMES_FOR_STATISTICS = 512
@@ -30,7 +32,8 @@ FRAMES_FOR_STATISTICS = 512
 class VAE:
     """Encode `n k H W` to `n c h w`, with h = H / 2^(number of blocks - 1).
 
-    A network of three channels sees grey images repeated, and answers with the mean of its channels.
+    A network of three channels sees grey images repeated, and answers with the mean of its channels. `gan_weight` 0
+    leaves the adversarial term out; else the discriminator has `gan_layers` halvings, the first `gan_width` wide.
     """
 
     blocks: tuple[int, ...] = (128, 256, 256, 512)
@@ -41,6 +44,10 @@ class VAE:
     kl_weight: float = field(default=1e-6, validator=ge(0))
     lpips: str = "alex"
     lpips_weight: float = field(default=1.0, validator=ge(0))
+    gan_weight: float = field(default=0.0, validator=ge(0))
+    gan_start: int = field(default=50_001, validator=ge(0))
+    gan_width: int = field(default=64, validator=ge(1))
+    gan_layers: int = field(default=3, validator=ge(1))
     recipe: Recipe = Recipe(steps=100_000, batch_size=256, learning_rate=5e-4)
     _network: Any = field(init=False, default=None, repr=False)
     _image: tuple[int, int, int] = field(init=False, default=(0, 0, 0))  # k H W
@@ -83,10 +90,17 @@ class VAE:
             )
         if height % factor or width % factor:
             raise echosdk.TrainingError(f"frames of {height}x{width}: both sides must be multiples of {factor}")
+        if self.gan_weight and min(height, width) < smallest_side(self.gan_layers):
+            raise echosdk.TrainingError(
+                f"encoder.gan_layers: {self.gan_layers} halvings leave no patch of frames of {height}x{width}; "
+                "give fewer, or leave the term out: --set encoder.gan_weight=0.0"
+            )
         self._network = self._make_network()
         perceptual, weights = perceptual_loss(self.lpips), backbone_weights(self.lpips)
         run.report(
-            f"vae: squared error + {self.kl_weight} KL" + (f" + {self.lpips_weight} LPIPS" if perceptual else "")
+            f"vae: squared error + {self.kl_weight} KL"
+            + (f" + {self.lpips_weight} LPIPS" if perceptual else "")
+            + (f" + {self.gan_weight} GAN from step {self.gan_start} on" if self.gan_weight else "")
         )
         if perceptual:
             perceptual.to(run.device)
@@ -100,18 +114,33 @@ class VAE:
 
             return draw
 
-        def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        def terms(
+            network: torch.nn.Module, batch: Mapping[str, torch.Tensor]
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+            """Return the reconstruction's error, the weighted KL, and the two images that were compared."""
             image = batch["image"].contiguous(memory_format=torch.channels_last)
             decoded, mean, logvar = network(image, batch["noise"])
             kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).float().sum((1, 2, 3)).mean()
-            value = torch.nn.functional.mse_loss(decoded.float(), image) + self.kl_weight * kl
+            error = torch.nn.functional.mse_loss(decoded.float(), image)
             if perceptual:
                 three = [x.expand(-1, 3, -1, -1) for x in (decoded, image)]
-                value = value + self.lpips_weight * perceptual(*three).mean()
-            return value
+                error = error + self.lpips_weight * perceptual(*three).mean()
+            return error, self.kl_weight * kl, image, decoded
+
+        def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            error, kl, *_ = terms(network, batch)
+            return error + kl
 
         network = _PosteriorSample(self._network.to(memory_format=torch.channels_last))
-        trained = train(network, loss, example(data.train), self.recipe, run, validation=example(data.val))
+        trained = train(
+            network,
+            loss,
+            example(data.train),
+            self.recipe,
+            run,
+            validation=example(data.val),
+            adversary=self._adversary(terms) if self.gan_weight else None,
+        )
         self._network.eval()
         self._standardise(data, run)
         facts = {**trained.facts(), "reconstruction": self._quality(data)}
@@ -142,6 +171,22 @@ class VAE:
             norm_num_groups=self.norm_groups,
             sample_size=max(height, width),
         )
+
+    def _adversary(self, terms: Any) -> Adversary:
+        discriminator = PatchDiscriminator(self.channels, self.gan_width, self.gan_layers)
+        last = self._network.decoder.conv_out.weight
+
+        def against(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
+            error, kl, image, decoded = terms(network, batch)
+            adversarial = -discriminator(decoded).float().mean()
+            weight = self.gan_weight * adaptive_weight(error, adversarial, last)
+            return error + kl + weight * adversarial, (image, decoded.detach())
+
+        def loss(network: torch.nn.Module, images: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            real, made = network(torch.cat(images)).float().chunk(2)
+            return hinge(real, made)
+
+        return Adversary(network=discriminator, start=self.gan_start, against=against, loss=loss)
 
     def _as_seen(self, images: torch.Tensor) -> torch.Tensor:
         return repeat(images, "n 1 h w -> n k h w", k=self.channels) if images.shape[1] == 1 else images

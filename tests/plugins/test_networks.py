@@ -37,6 +37,8 @@ def test_the_vae_is_the_papers(default: dict[str, Any]) -> None:
     assert (network.config.layers_per_block, network.config.in_channels, network.config.latent_channels) == (2, 3, 4)
     assert network.config.scaling_factor == 0.18215
     assert (vae.kl_weight, vae.recipe.batch_size, vae.recipe.learning_rate) == (1e-6, 256, 5e-4)
+    assert (vae.lpips, vae.lpips_weight, vae.gan_weight, vae.gan_start) == ("alex", 1.0, 0.5, 50_001)
+    assert vae.recipe.steps > vae.gan_start
 
 
 def test_the_lidm_is_the_papers(default: dict[str, Any]) -> None:

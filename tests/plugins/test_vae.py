@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from echosdk_vae import VAE
+from echosdk_vae.adversarial import PatchDiscriminator, smallest_side
 
 import echosdk
 from echosdk import Registry, Run
 from echosdk.bundle import Bundle
+from echosdk.training import Recipe
 
 
 def tiny(**parameters: Any) -> VAE:
@@ -110,3 +112,85 @@ def test_missing_lpips_weights_are_an_error_that_says_how_to_get_or_do_without_t
         torch.hub._hub_dir = None
     assert "echosdk weights import lpips-alex" in str(error.value)
     assert "--set encoder.lpips=off" in str(error.value)
+
+
+def test_the_adversarial_term_is_as_long_at_the_last_layer_as_its_weight_says(training_of: Any, data_of: Any) -> None:
+    vae = tiny(gan_weight=0.5, gan_start=7, gan_width=4, gan_layers=2)
+    given = training_of(module, vae, data_of(("a", pixels(3)), ("b", pixels(3, seed=1))))
+    adversary, network = given["adversary"], given["network"]
+    assert adversary.start == 7
+    batch = torch.utils.data.default_collate([given["example"](torch.Generator().manual_seed(i)) for i in range(3)])
+    last = vae._network.decoder.conv_out.weight
+
+    def gradient(value: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(value, last)[0]
+
+    against, (real, made) = adversary.against(network, batch)
+    assert not made.requires_grad
+    assert torch.equal(real, batch["image"])
+    plain = gradient(given["loss"](network, batch))  # KL does not depend on the decoder
+    added = gradient(against) - plain
+    assert added.norm() / plain.norm() == pytest.approx(0.5, rel=0.02)
+    fooling = gradient(-adversary.network(network(batch["image"], batch["noise"])[0]).mean())
+    assert torch.cosine_similarity(added.flatten(), fooling.flatten(), 0) > 0.99
+
+
+def test_the_discriminator_is_told_real_from_made_up_to_a_margin(training_of: Any, data_of: Any) -> None:
+    given = training_of(module, tiny(gan_weight=0.5, gan_layers=1), data_of(("a", pixels(3)), ("b", pixels(3, seed=1))))
+    real, made = torch.full((2, 1, 8, 8), 0.5), torch.full((2, 1, 8, 8), -3.0)
+    loss = given["adversary"].loss(lambda images: images, (real, made))
+    assert float(loss) == pytest.approx(0.5 * (0.5 + 0.0))  # real lacks 0.5 to the margin, made is beyond it
+
+
+def test_the_discriminator_is_patch_gans_and_judges_an_image_by_itself() -> None:
+    discriminator = PatchDiscriminator(3, 64, 3)
+    convolutions = [each for each in discriminator if isinstance(each, torch.nn.Conv2d)]
+    assert [each.out_channels for each in convolutions] == [64, 128, 256, 512, 1]
+    assert [each.stride[0] for each in convolutions] == [2, 2, 2, 1, 1]
+    images = torch.rand(3, 3, 112, 112)
+    assert discriminator(images).shape == (3, 1, 12, 12)
+    alone = torch.cat([discriminator(image[None]) for image in images])
+    torch.testing.assert_close(discriminator(images), alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_frames_without_a_patch_are_refused(layers: int, data_of: Any, tmp_path: Path) -> None:
+    side = smallest_side(layers)
+    assert PatchDiscriminator(1, 4, layers)(torch.zeros(1, 1, side, side)).shape[2:] == (1, 1)
+    with pytest.raises((RuntimeError, ValueError)):
+        PatchDiscriminator(1, 4, layers)(torch.zeros(1, 1, side - 2**layers, side - 2**layers))
+    with pytest.raises(echosdk.TrainingError) as error:
+        tiny(gan_weight=0.5, gan_layers=4).fit(data_of(("a", pixels(2))), Run(folder=tmp_path))
+    assert str(error.value) == (
+        "encoder.gan_layers: 4 halvings leave no patch of frames of 32x32; give fewer, or leave the term out: "
+        "--set encoder.gan_weight=0.0"
+    )
+
+
+def test_with_a_discriminator_a_run_stopped_and_resumed_gives_the_same_encoder(data_of: Any, tmp_path: Path) -> None:
+    recipe = Recipe(steps=6, batch_size=2, learning_rate=1e-3, checkpoint_every=2)
+    data = data_of(("a", pixels(3)), ("b", pixels(3, seed=1)))
+
+    def fitted(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        vae, steps = tiny(gan_weight=0.5, gan_start=2, gan_width=4, gan_layers=2, recipe=recipe), 0
+
+        def stops(original: Any) -> Any:
+            def call(*arguments: Any) -> Any:
+                nonlocal steps
+                steps += 1
+                if steps - 1 == stop_at:
+                    raise KeyboardInterrupt
+                return original(*arguments)
+
+            return call
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "hinge", stops(module.hinge))
+            vae.fit(data, Run(folder=folder, seed=3))
+        return vae._network.state_dict()
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "stopped", stop_at=3)
+    resumed, whole = fitted(tmp_path / "stopped"), fitted(tmp_path / "whole")
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)

@@ -192,6 +192,38 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoi
         assert all(torch.isfinite(tensor).all() for tensor in state["network"].values())
 
 
+def test_weights_that_a_gradient_broke_never_replace_the_last_good_checkpoint(tmp_path: Path) -> None:
+    """The loss of that step was a number still: only the next one would not be."""
+
+    class Breaks(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, value: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * float("inf")
+
+    steps = 0
+
+    def breaks(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        value = loss(network, batch)
+        return Breaks.apply(value) if steps == 4 else value
+
+    recipe = Recipe(steps=9, batch_size=3, checkpoint_every=2)
+    with pytest.raises(TrainingError) as error:
+        train(nn.Sequential(nn.Linear(3, 1)), breaks, example, recipe, run_of(tmp_path / "filter"))
+    assert str(error.value) == (
+        "filter: 0.weight is no longer finite after step 3; the last good checkpoint is "
+        f"{tmp_path / 'filter' / 'checkpoint.pt'}. Lower recipe.learning_rate or use float32"
+    )
+    state = torch.load(tmp_path / "filter" / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2
+    assert torch.isfinite(state["network"]["0.weight"]).all()
+
+
 def test_the_moving_average_is_what_ends_in_the_network(tmp_path: Path) -> None:
     recipe = Recipe(steps=5, batch_size=3, learning_rate=0.05, optimizer="sgd", max_grad_norm=0.0, ema_decay=0.3)
     plain = nn.Linear(3, 1)

@@ -89,7 +89,47 @@ def test_data_that_cannot_be_used_is_refused_before_any_training(
 
 
 def test_usable_data_is_not_refused() -> None:
-    check_source(Held([clip(0, "train"), clip(1, "train"), clip(2, "val")]))
+    counted = check_source(Held([clip(0, "train"), clip(1, "train"), clip(2, "val")]))
+    assert counted == {"train": 2, "val": 1, "test": 0}
+
+
+def test_fewer_clips_than_a_batch_are_refused_before_a_frame_is_read(registry: Registry, tmp_path: Path) -> None:
+    def unread() -> Any:
+        raise AssertionError("a frame was read")
+
+    few = [attrs.evolve(clip(i, "train"), load=unread) for i in range(3)] + [clip(3, "val")]
+    wanted = training(registry, tmp_path, source=Held(few), source_name="held")
+    with pytest.raises(DataError) as error:
+        train_bundle(wanted)
+    assert str(error.value) == (
+        "encoder: 3 training clips are fewer than a batch of 4; give more, or --set encoder.recipe.batch_size=3"
+    )
+    with pytest.raises(DataError) as error:
+        train_bundle(training(registry, tmp_path, ("encoder.recipe.batch_size=3",), source=Held(few), source_name="held"))
+    assert str(error.value).startswith("image_prior: 3 training clips are fewer than a batch of 4; ")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "says"),
+    [
+        ((32, 48), (32, 48), "c0: frames of 32x48 are not square, and training takes square ones only; crop or pad them in the data source"),
+        ((32, 32), (40, 40), "c4: frames are (40, 40), those of the training split are (32, 32)"),
+    ],
+)  # fmt: skip
+def test_frames_that_are_not_square_or_of_two_sizes_are_refused_before_any_training(
+    train: tuple[int, int], val: tuple[int, int], says: str, registry: Registry, tmp_path: Path
+) -> None:
+    made = [
+        attrs.evolve(clip(i, split), load=lambda shape=shape: np.zeros((4, *shape), np.uint8))
+        for i, (split, shape) in enumerate([*[("train", train)] * 4, ("val", val), ("val", val)])
+    ]
+    lines: list[str] = []
+    with pytest.raises(DataError) as error:
+        train_bundle(training(registry, tmp_path, source=Held(made), source_name="held", report=lines.append))
+    assert str(error.value) == says
+    assert not [line for line in lines if "training '" in line]
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.fixture(scope="module")
@@ -380,6 +420,24 @@ def test_a_bundle_of_an_earlier_version_goes_on_and_learns_what_its_data_is(
     assert not [line for line in lines if "training '" in line]
     assert again.manifest.data["summary"] == registry.component("data_source", "phantom").summary
     assert Bundle.open(str(tmp_path / "bundle")).manifest == again.manifest
+
+
+def test_a_stage_of_an_earlier_version_that_lacks_a_new_parameter_is_not_trained_again(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    """It was trained as today's default says, which leaves the bundle's weights what they are."""
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "bundle" / "bundle.json"
+    plain = json.loads(path.read_text())
+    for parameters in (plain["plugin_set"]["encoder"], plain["stages"]["encoder"]["provenance"]["choice"]["parameters"]):
+        assert parameters.pop("gan_weight") == 0.0
+    path.write_text(json.dumps(plain))
+    lines: list[str] = []
+    train_bundle(training(registry, tmp_path, stages=("encoder",), report=lines.append))
+    assert not [line for line in lines if "training '" in line]
+    other = ("encoder.gan_weight=0.5", "encoder.gan_layers=1")
+    train_bundle(training(registry, tmp_path, other, stages=("encoder",), report=lines.append))
+    assert "encoder: training 'vae'" in lines
 
 
 def test_a_bundle_does_not_say_where_the_data_lay(
