@@ -38,6 +38,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 PRIVATE = "private"
 NOISE_KEY = "noise.key"
+NOISE_KEY_BYTES = 32
 REFERENCES = "references.safetensors"
 
 
@@ -126,9 +127,12 @@ class Bundle:
         """The secret that keys all noise."""
         path = self._private(NOISE_KEY)
         try:
-            return bytes.fromhex(path.read_text().strip())
+            key = bytes.fromhex(path.read_text().strip())
+            if len(key) != NOISE_KEY_BYTES:  # a short or empty key would be as good as none
+                raise ValueError
         except ValueError as error:
             raise BundleError(f"{path}: damaged: holds no key; fetch the bundle again") from error
+        return key
 
     def references(self) -> tuple[References, References, torch.Tensor]:
         """Return training references, held-out ones, and the video (an integer) of each held-out item."""
@@ -202,7 +206,7 @@ def _begun(folder: Path, manifest: Manifest) -> Bundle:
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
     key = private_folder(folder / PRIVATE) / NOISE_KEY
     key.touch(mode=0o600)
-    key.write_text(secrets.token_hex(32) + "\n")
+    key.write_text(secrets.token_hex(NOISE_KEY_BYTES) + "\n")
     return write_manifest(folder, manifest)
 
 

@@ -177,10 +177,11 @@ def test_a_manifest_with_a_key_too_many_is_refused(tiny_bundle):
 
 def test_damaged_private_files_are_refused(tiny_bundle):
     bundle = Bundle.open(str(tiny_bundle))
-    (tiny_bundle / "private" / "noise.key").write_text("no key")
-    assert error_of(lambda: bundle.noise_key) == (
-        f"{tiny_bundle}/private/noise.key: damaged: holds no key; fetch the bundle again"
-    )
+    for text in ("no key", "", "ab", "ab" * 33):
+        (tiny_bundle / "private" / "noise.key").write_text(text)
+        assert error_of(lambda: bundle.noise_key) == (
+            f"{tiny_bundle}/private/noise.key: damaged: holds no key; fetch the bundle again"
+        )
     (tiny_bundle / "private" / "references.safetensors").write_bytes(b"xxxxxxxxxxxx")
     assert error_of(bundle.references).startswith(f"{tiny_bundle}/private/references.safetensors: damaged: ")
     (tiny_bundle / "private" / "references.safetensors").unlink()

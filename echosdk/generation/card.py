@@ -64,7 +64,10 @@ def render_card(manifest: Mapping[str, Any]) -> str:
 def _label(label: Mapping[str, Any]) -> str:
     if "values" in label:
         return f"- `{label['name']}`: " + ", ".join(f"{value} ({count})" for value, count in label["values"].items())
-    return f"- `{label['name']}` ({label['unit']}): {label['low']:g} to {label['high']:g}, mean {label['mean']:.1f}"
+    return (
+        f"- `{label['name']}` ({label['unit']}): drawn from the range {label['low']:g} to {label['high']:g}; "
+        f"their mean is {label['mean']:.1f}"
+    )
 
 
 def _rates(rejected: Mapping[str, Any]) -> list[str]:
@@ -87,5 +90,5 @@ def _about(data: Mapping[str, Any]) -> list[str]:
 def _source(data: Mapping[str, Any]) -> str:
     return (
         f"`{data['source']}`: {data['train_clips']} clips of {data['train_patients']} patients, "
-        f"{data['val_clips']} more for calibration"
+        f"{data['val_clips']} clips of {data['val_patients']} other patients for calibration"
     )

@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import re
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,8 @@ def read_manifest(out: Folder) -> dict[str, Any]:
         plan = Plan.of_public(manifest["plan"])
         if [entry.shard for entry in read.shards] != [shard.name for shard in plan.shards]:
             raise ValueError("lists other shards than its plan has")
+        if "samples" not in read.counts:
+            raise ValueError("counts no samples")
     except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
         raise DatasetError(
             f"{out.url}/{MANIFEST}: damaged: {first_reason(error)}; remove it and run: echosdk merge {out.url}"
@@ -116,8 +120,9 @@ def find_plan(out: Folder) -> Plan | None:
     for name in names:
         if name.endswith(".json") and f"{name.removesuffix('.json')}.tar" in names:
             result = parse_result(out.read(name))
-            if result is not None:  # damaged: the next one will do
-                return Plan.of_public(result.plan)
+            with suppress(ValueError):  # damaged: the next one will do
+                if result is not None:
+                    return Plan.of_public(result.plan)
     return None
 
 
@@ -269,8 +274,12 @@ def read_samples(data: bytes) -> Iterator[dict[str, Any]]:
 def read_video_bytes(out: Folder, results: Sequence[ShardResult], key: str, extension: str) -> bytes:
     """Return one sample's video file."""
     result = next(result for result in results if any(row["key"] == key for row in result.samples))
-    sample = next(sample for sample in read_samples(out.read(f"{result.shard}.tar")) if sample["__key__"] == key)
-    return bytes(sample[extension])
+    name = f"{result.shard}.tar"
+    try:
+        sample = next(sample for sample in read_samples(out.read(name)) if sample["__key__"] == key)
+        return bytes(sample[extension])
+    except (tarfile.TarError, StopIteration, KeyError) as error:
+        raise DatasetError(f"{out.url}/{name}: damaged; remove it and run generate again") from error
 
 
 def open_dataset(out: str, split: str | None = None, shuffle: int = 0) -> webdataset.WebDataset:

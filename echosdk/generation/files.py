@@ -25,6 +25,8 @@ class Folder:
     @classmethod
     def at(cls, url: str) -> Folder:
         """Open a folder. Raises `InputError` where the URL's protocol is unknown, or its package is not installed."""
+        if not url.strip():
+            raise InputError("the place of the dataset is empty; name a folder or URL")
         try:
             filesystem, path = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:

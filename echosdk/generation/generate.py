@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
+from echosdk.bundle import MANIFEST as BUNDLE_MANIFEST
 from echosdk.bundle import Bundle
 from echosdk.clips.video import VideoFormat, check_frame_size
 from echosdk.devices import pick_device
@@ -103,13 +104,14 @@ def generate(
         raise InputError(
             f"--private-audit {private_audit}: lies inside {out}, which is to be shared; choose another place"
         )
+    _refuse_private_place(folder)
     refuse_other_plan(folder, plan)
     wanted = parse_shards(shards, len(plan.shards))
     todo = [number for number in wanted if read_result(folder, plan.shards[number], plan) is None]
     if len(todo) < len(wanted):
         report(f"{len(wanted) - len(todo)} of {len(wanted)} shards are there already")
     if private_audit is not None:
-        make_private_folder(private_audit)
+        make_private_folder(private_audit, plan.digest)
     run_shards(
         plan,
         out,
@@ -243,6 +245,14 @@ def _public_name(bundle: str, registry: Registry) -> str:
 
 def _shard_size(total: int) -> int:
     return min(LARGEST_SHARD, max(SMALLEST_SHARD, total // USUAL_SHARDS))
+
+
+def _refuse_private_place(folder: Folder) -> None:
+    """Raise where a dataset, which is to be shared, would lie in a bundle or among a training's caches."""
+    place = folder.local_path
+    for above in () if place is None else (place, *place.parents):
+        if (above / BUNDLE_MANIFEST).is_file() or above.suffix == ".work":
+            raise InputError(f"{folder.url}: lies in {above}, which holds private data; choose another --out")
 
 
 def _inside(path: Path, folder: Folder) -> bool:

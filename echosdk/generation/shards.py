@@ -24,6 +24,7 @@ from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, Tally, decode
 from echosdk.generation.plan import Plan, Shard
 
+AUDITED_PLAN = "plan.digest"
 COUNTS = ("stills", "rejected_stills", "videos", "rejected_videos")
 
 
@@ -178,14 +179,18 @@ def write_private_audit(
         _private(folder / f"{shard.name}-rejected.npy", images.getvalue())
 
 
-def make_private_folder(folder: Path) -> None:
-    """Make the folder of the private audit, before any work: for its owner alone."""
+def make_private_folder(folder: Path, plan: str) -> None:
+    """Make the folder of one plan's private audit, before any work: for its owner alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InputError(f"--private-audit {folder}: cannot be written to: {error.strerror or error}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--private-audit {folder}: cannot be written to: it is read-only")
+    of = folder / AUDITED_PLAN
+    if of.is_file() and of.read_text().strip() != plan:
+        raise InputError(f"--private-audit {folder}: holds the audit of another dataset; choose another place")
+    _private(of, f"{plan}\n".encode())
 
 
 def _private(path: Path, data: bytes) -> None:

@@ -16,6 +16,7 @@ from echosdk.seeding import generator
 
 IMAGE_BATCH = 32
 SPACES = ("latent", "image")
+ROUNDING = 1e-5  # of a distance that the filter compared with tau in another precision
 
 
 @define
@@ -88,11 +89,13 @@ class Gate:
         return torch.cat([self._encoder.decode(part).cpu() for part in latents.split(IMAGE_BATCH)])
 
     def _ask(self, items: torch.Tensor) -> Verdict:
-        before = items.clone()
-        verdict = self._guard(lambda: self._filter.judge(items))
+        if not torch.isfinite(items).all():
+            raise PrivacyError(f"what {self.name} is to judge holds values that are not numbers: the model made them")
+        shown = items.clone()  # its own: what a filter does to it, now or later, changes nothing that is published
+        verdict = self._guard(lambda: self._filter.judge(shown))
         if not isinstance(verdict, Verdict):
             raise PrivacyError(f"{self.name}: judge() returned {type(verdict).__name__}, not echosdk.Verdict")
-        if not torch.equal(before, items):
+        if not torch.equal(shown, items):
             raise PrivacyError(f"{self.name}: judge() changed the stills that it was shown")
         for what, tensor in (("keep", verdict.keep), ("distance", verdict.distance)):
             if not isinstance(tensor, torch.Tensor):
@@ -103,10 +106,15 @@ class Gate:
                 )
         if verdict.keep.dtype != torch.bool:
             raise PrivacyError(f"{self.name}: keep is {verdict.keep.dtype}, not bool")
-        if not isinstance(verdict.tau, int | float):
+        if not _is_plain(verdict.distance):
+            raise PrivacyError(f"{self.name}: distance is {verdict.distance.dtype}; it is to be a plain float tensor")
+        if not isinstance(verdict.tau, int | float) or isinstance(verdict.tau, bool):
             raise PrivacyError(f"{self.name}: tau is {type(verdict.tau).__name__}, not float")
         if not torch.isfinite(verdict.distance).all() or not math.isfinite(verdict.tau):
             raise PrivacyError(f"{self.name}: a distance or tau is not a number; nothing is kept on such a verdict")
+        near = verdict.distance.double() < verdict.tau - ROUNDING * max(1.0, abs(verdict.tau))
+        if (verdict.keep.cpu() & near.cpu()).any():
+            raise PrivacyError(f"{self.name}: keeps an item that is nearer than its own tau; nothing is kept on that")
         return verdict
 
     def _guard(self, call: Any) -> Any:
@@ -114,10 +122,14 @@ class Gate:
             return call()
         except PrivacyError:
             raise
-        except Exception as error:  # a stranger's filter: whatever it raises closes the gate
+        except (Exception, SystemExit) as error:  # a stranger's filter: whatever it raises closes the gate
             if out_of_memory(error):
                 raise
             raise PrivacyError(f"{self.name}: the filter failed: {type(error).__name__}: {error}") from error
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.device.type != "meta"
 
 
 def _with(references: References, items: torch.Tensor) -> References:

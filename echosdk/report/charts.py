@@ -41,10 +41,11 @@ def histogram(title: str, unit: str, edges: Sequence[float], counts: Sequence[in
         aria_label=f"Histogram of {title}: {count(sum(counts))} videos, {span} {unit}, mean {middle}; a table follows",
     )
     name = f"{title} ({unit})" if unit else title
+    caption = f": the range they were drawn from is {span}. Dashed line: the mean, {middle}."
     rows = ((f"{measured(left, high - low)} to {measured(right, high - low)}", count(n)) for left, right, n in bins)
     return element(
         "figure",
-        element("figcaption", element("strong", name), f": videos from {span}. Dashed line: the mean, {middle}."),
+        element("figcaption", element("strong", name), caption),
         drawing,
         element("details", element("summary", "The numbers"), table(f"Videos by {title}", (name, "videos"), rows)),
         class_="chart",

@@ -116,9 +116,10 @@ def _videos(
         notes.append(
             f"Copies of {', '.join(odd)} pixels are padded to even sides by repeating the last row or column. "
         )
+    order = _order(labels, len(chosen) == len(samples))
     return section(
         "Videos",
-        element("p", f"{len(chosen)} of {count(len(samples))} shown, {_order(labels)}. ", *notes),
+        element("p", f"{len(chosen)} of {count(len(samples))} shown, {order}. ", *notes),
         element(
             "div",
             element("button", "Pause all", id="play", type="button", hidden=True),
@@ -154,9 +155,11 @@ def _playable(data: bytes, extension: str, fps: float) -> tuple[bytes, str | Non
     return encode_video(np.pad(frames, odd, mode="edge"), fps, "mp4"), size
 
 
-def _order(labels: Sequence[Mapping[str, Any]]) -> str:
+def _order(labels: Sequence[Mapping[str, Any]], everything: bool) -> str:
     for label in labels:
         if "values" not in label:
+            if everything:
+                return f"sorted by {label['name']}, the lowest first"
             return f"spread evenly over the range of {label['name']} and sorted from its lowest to its highest"
     return f"the values of {labels[0]['name']} one after the other" if labels else "spread evenly over the dataset"
 

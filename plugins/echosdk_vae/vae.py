@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,7 +205,10 @@ class VAE:
     def _standardise(self, data: echosdk.TrainingData, run: echosdk.Run) -> None:
         generator = torch.Generator().manual_seed(run.seed)
         modes = torch.cat(
-            [self._network.encode(images).latent_dist.mode().float() for images in self._some(data.train, generator)]
+            [
+                self._network.encode(images).latent_dist.mode().float()
+                for images in self._images(_some(data.train, generator))
+            ]
         )
         self._network.register_to_config(
             latents_mean=modes.mean((0, 2, 3)).tolist(), latents_std=modes.std((0, 2, 3)).tolist()
@@ -215,21 +218,28 @@ class VAE:
     def _quality(self, data: echosdk.TrainingData) -> dict[str, float]:
         """Reconstruction of validation frames: PSNR in dB (higher is better) for a range of 2."""
         errors = []
-        for images in self._some(data.val, torch.Generator().manual_seed(0)):
+        some = _some(data.val, torch.Generator().manual_seed(0))
+        for images in self._images(some):
             seen = images[:, :1] if self._image[0] == 1 else images
             decoded = self.decode(self.encode(seen)).clamp(-1, 1)
             errors.append((decoded.cpu() - seen.cpu()).square().mean((1, 2, 3)))
         mse = torch.cat(errors)
-        return {"frames": len(mse), "psnr_db": float((10 * torch.log10(4 / mse)).mean())}
+        return {
+            "frames": len(mse),
+            "patients": len({clip.group for clip, _ in some}),
+            "psnr_db": float((10 * torch.log10(4 / mse)).mean()),
+        }
 
-    def _some(self, clips: Any, generator: torch.Generator) -> Any:
-        for _ in range(FRAMES_FOR_STATISTICS // 32):
-            chosen = [choose(clips, generator) for _ in range(32)]
-            firsts = [int(torch.randint(clip.num_frames, (), generator=generator)) for clip in chosen]
-            images = torch.cat(
-                [to_images(clip.read(first, first + 1)) for clip, first in zip(chosen, firsts, strict=True)]
-            )
-            yield self._as_seen(images).to(self._network.device)
+    def _images(self, frames: Sequence[tuple[Any, int]]) -> Iterator[torch.Tensor]:
+        for first in range(0, len(frames), 32):
+            images = [to_images(clip.read(index, index + 1)) for clip, index in frames[first : first + 32]]
+            yield self._as_seen(torch.cat(images)).to(self._network.device)
+
+
+def _some(clips: Any, generator: torch.Generator) -> list[tuple[Any, int]]:
+    """Draw frames for a figure, none of them twice; all where there are few."""
+    frames = [(clip, index) for clip in clips for index in range(clip.num_frames)]
+    return [frames[i] for i in torch.randperm(len(frames), generator=generator)[:FRAMES_FOR_STATISTICS].tolist()]
 
 
 class _PosteriorSample(torch.nn.Module):

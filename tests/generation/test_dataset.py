@@ -228,5 +228,7 @@ def test_card_and_preview_say_that_a_simulation_is_one(whole: Any) -> None:
 def test_a_card_of_an_earlier_bundle_claims_nothing_of_its_data(whole: Any) -> None:
     trained_on = {key: value for key, value in whole.manifest["trained_on"].items() if key != "summary"}
     card = render_card({**whole.manifest, "trained_on": trained_on})
-    assert "The models were trained on `phantom`: 12 clips of 12 patients" in card
+    assert "The models were trained on `phantom`: 12 clips of 12 patients, " in card
+    assert " other patients for calibration" in card
+    assert "drawn from the range 10 to 80; their mean is " in card
     assert "What that data is" not in card

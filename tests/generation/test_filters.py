@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 from attrs import define
 
-from echosdk import DatasetError, PrivacyError, References, Registry, Verdict
+from echosdk import DatasetError, InputError, PrivacyError, References, Registry, Verdict
 from echosdk.generation.dataset import read_samples
 from echosdk.generation.generate import generate
 from echosdk.generation.shards import parse_result, read_counts
@@ -55,6 +56,36 @@ class Mutating(Half):
 class Raising(Half):
     def judge(self, stills: torch.Tensor) -> Verdict:
         raise KeyError("feature")
+
+
+class Leaving(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        raise SystemExit(0)
+
+
+class SelfContradicting(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        verdict = super().judge(stills)
+        return attrs.evolve(verdict, keep=torch.ones_like(verdict.keep))
+
+
+class Complex(Half):
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        verdict = super().judge(stills)
+        return attrs.evolve(verdict, distance=verdict.distance.to(torch.complex128))
+
+
+class Hoarding(Half):
+    """Keep what was shown, and spoil it when asked the next time."""
+
+    def calibrate(self, train: References, holdout: References, generator: torch.Generator) -> None:
+        self.kept: list[torch.Tensor] = []
+
+    def judge(self, stills: torch.Tensor) -> Verdict:
+        for earlier in self.kept:
+            earlier.zero_()
+        self.kept.append(stills)
+        return super().judge(stills)
 
 
 class Shapeless(Half):
@@ -185,6 +216,48 @@ def test_the_private_audit_can_be_read_by_its_owner_alone(filtered: Any) -> None
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
+def test_another_datasets_private_audit_is_not_overwritten(
+    whole: Any, registry: Registry, tmp_path: Path, digests: Any
+) -> None:
+    audit = tmp_path / "audit"
+    shutil.copytree(whole.audit, audit)
+    before = digests(audit)
+    with pytest.raises(InputError) as error:
+        other = attrs.evolve(whole.options, seed=1)
+        generate(str(tmp_path / "out"), options=other, registry=registry, private_audit=audit)
+    assert str(error.value) == (
+        f"--private-audit {audit}: holds the audit of another dataset; choose another place"
+    )
+    assert digests(audit) == before
+
+
+@pytest.mark.parametrize("place", ["bundle", "bundle/private/out", "set.work/latents/train"])
+def test_no_dataset_lies_among_private_data(
+    place: str, whole: Any, trained_tiny: Any, registry: Registry, tmp_path: Path, digests: Any
+) -> None:
+    shutil.copytree(trained_tiny.folder, tmp_path / "bundle")
+    before = digests(tmp_path)
+    with pytest.raises(InputError) as error:
+        generate(str(tmp_path / place), options=whole.options, registry=registry)
+    assert str(error.value).endswith("which holds private data; choose another --out")
+    assert digests(tmp_path) == before
+
+
+def test_an_empty_place_is_refused(whole: Any, registry: Registry) -> None:
+    with pytest.raises(InputError) as error:
+        generate("", options=whole.options, registry=registry)
+    assert str(error.value) == "the place of the dataset is empty; name a folder or URL"
+
+
+def test_what_a_filter_does_later_to_what_it_was_shown_changes_nothing(
+    options: Any, with_filter: Any, tmp_path: Path, digests: Any
+) -> None:
+    wanted = attrs.evolve(options, use=("privacy_filter=strange",), max_attempts=300)
+    for name, build in (("half", Half), ("hoarding", Hoarding)):
+        generate(str(tmp_path / name), options=wanted, registry=with_filter(build), shards="3:4")
+    assert digests(tmp_path / "half") == digests(tmp_path / "hoarding")
+
+
 def test_a_file_that_was_there_becomes_private_too(whole: Any, registry: Registry, tmp_path: Path) -> None:
     audit = tmp_path / "audit"
     audit.mkdir()
@@ -226,6 +299,9 @@ def test_a_filter_that_rejects_everything_ends_with_an_error_that_gives_the_rate
         (Mutating, "judge() changed the stills that it was shown"),
         (Raising, "the filter failed: KeyError: 'feature'"),
         (Shapeless, "but keep has shape ()"),
+        (Leaving, "the filter failed: SystemExit: 0"),
+        (SelfContradicting, "keeps an item that is nearer than its own tau"),
+        (Complex, "distance is torch.complex128; it is to be a plain float tensor"),
     ],
 )
 def test_a_filter_that_breaks_its_contract_writes_nothing(
@@ -239,7 +315,7 @@ def test_a_filter_that_breaks_its_contract_writes_nothing(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("broken", [NotANumber, Mutating, Raising, Shapeless])
+@pytest.mark.parametrize("broken", [NotANumber, Mutating, Raising, Shapeless, Leaving, SelfContradicting])
 def test_a_filter_that_breaks_in_the_middle_of_a_run_stops_it_and_keeps_what_was_judged_well(
     broken: Any, with_filter: Any, options: Any, tmp_path: Path
 ) -> None:

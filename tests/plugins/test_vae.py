@@ -72,6 +72,14 @@ def test_trained_latents_have_unit_scale_in_every_channel(trained_tiny: Bundle, 
     assert train.items.shape[1:] == encoder.latent_shape
 
 
+def test_its_quality_counts_no_frame_twice(trained_tiny: Bundle) -> None:
+    facts = trained_tiny.manifest.stages["encoder"].provenance["facts"]["reconstruction"]
+    data = trained_tiny.manifest.data
+    frames = data["val_clips"] * data["parameters"]["frames"]
+    assert frames < module.FRAMES_FOR_STATISTICS
+    assert (facts["frames"], facts["patients"]) == (frames, data["val_patients"])
+
+
 def test_sides_that_do_not_halve_are_refused(data_of: Any, tmp_path: Path) -> None:
     with pytest.raises(echosdk.TrainingError) as error:
         tiny().fit(data_of(("a", pixels(2, side=30))), Run(folder=tmp_path))

@@ -269,6 +269,11 @@ def test_videos_span_the_labels_range_in_order():
     assert np.diff(shown) == pytest.approx((shown[-1] - shown[0]) / 23, abs=0.5)
 
 
+def test_where_all_videos_are_shown_none_were_chosen():
+    assert "3 of 3 shown, sorted by EF, the lowest first." in numeric(3).page().text
+    assert "24 of 25 shown, spread evenly over the range of EF" in numeric(25).page().text
+
+
 def test_each_video_carries_its_key_and_its_labels_with_units():
     dataset = numeric(30)
     text = dataset.page().text
