@@ -248,10 +248,11 @@ def _shard_size(total: int) -> int:
 
 
 def _refuse_private_place(folder: Folder) -> None:
-    """Raise where a dataset, which is to be shared, would lie in a bundle or among a training's caches."""
+    """Raise where a dataset, which is to be shared, would lie in a bundle or in the `OUT.work` folder of a training."""
     place = folder.local_path
     for above in () if place is None else (place, *place.parents):
-        if (above / BUNDLE_MANIFEST).is_file() or above.suffix == ".work":
+        caches = above.suffix == ".work" and any((above / kind).is_dir() for kind in ("pixels", "latents", "stages"))
+        if caches or (above / BUNDLE_MANIFEST).is_file():
             raise InputError(f"{folder.url}: lies in {above}, which holds private data; choose another --out")
 
 

@@ -236,11 +236,20 @@ def test_no_dataset_lies_among_private_data(
     place: str, whole: Any, trained_tiny: Any, registry: Registry, tmp_path: Path, digests: Any
 ) -> None:
     shutil.copytree(trained_tiny.folder, tmp_path / "bundle")
+    (tmp_path / "set.work" / "latents").mkdir(parents=True)
     before = digests(tmp_path)
     with pytest.raises(InputError) as error:
         generate(str(tmp_path / place), options=whole.options, registry=registry)
     assert str(error.value).endswith("which holds private data; choose another --out")
     assert digests(tmp_path) == before
+
+
+def test_a_folder_that_is_only_named_like_a_trainings_is_no_private_place(
+    whole: Any, registry: Registry, tmp_path: Path
+) -> None:
+    out = tmp_path / "my.work" / "out"
+    generate(str(out), options=whole.options, registry=registry, shards="3:4")
+    assert (out / "test-000000.tar").is_file()
 
 
 def test_an_empty_place_is_refused(whole: Any, registry: Registry) -> None:

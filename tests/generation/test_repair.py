@@ -186,6 +186,32 @@ def test_a_manifest_that_is_none_is_one_line_and_status_two(
     assert outcome.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("data", [b"", b"garbage" * 200, None])
+def test_an_archive_that_is_none_is_named_when_shards_are_joined(
+    data: bytes | None, whole: Any, copy: Path, run_echosdk: Any
+) -> None:
+    (copy / "dataset.json").unlink()
+    shard = copy / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:800] if data is None else data)
+    outcome = run_echosdk("merge", str(copy), "--bundle", str(whole.options.bundle))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == f"echosdk: {copy}/train-000000.tar: damaged; remove it and run generate again\n"
+
+
+@pytest.mark.parametrize("plan", [{}, {"format": "exe"}, 7])
+def test_a_damaged_plan_of_one_shard_is_no_plan_for_the_others(
+    plan: Any, whole: Any, copy: Path, run_echosdk: Any
+) -> None:
+    (copy / "dataset.json").unlink()
+    about = json.loads((copy / "test-000000.json").read_text())
+    (copy / "test-000000.json").write_text(json.dumps({**about, "plan": plan}))
+    outcome = run_echosdk("merge", str(copy), "--bundle", str(whole.options.bundle))
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"echosdk: {copy}: ")
+    assert "test-000000" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -196,6 +222,7 @@ def test_a_manifest_that_is_none_is_one_line_and_status_two(
         (lambda m: m["shards"].pop(), "ValueError: lists other shards than its plan has"),
         (lambda m: m["shards"].append(7), "TypeError: "),
         (lambda m: m.pop("files"), "KeyError: files"),
+        (lambda m: m["counts"].clear(), "ValueError: counts no samples"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_damaged(change: Any, says: str, copy: Path, run_echosdk: Any) -> None:

@@ -95,6 +95,9 @@ def explode(stills: torch.Tensor) -> Any:
         (breaking(distance=lambda n: torch.full((n,), math.inf)), "a distance or tau is not a number"),
         (breaking(tau=lambda n: math.nan), "a distance or tau is not a number"),
         (breaking(tau=lambda n: None), "tau is NoneType, not float"),
+        (breaking(tau=lambda n: True), "tau is bool, not float"),
+        (breaking(distance=lambda n: torch.ones(n, dtype=torch.bool)), "distance is torch.bool; it is to be a plain float"),
+        (breaking(tau=lambda n: 1.5), "keeps an item that is nearer than its own tau"),
     ],
 )
 def test_a_filter_that_breaks_its_contract_closes_the_gate(judge: Any, says: str) -> None:
@@ -105,6 +108,12 @@ def test_a_filter_that_breaks_its_contract_closes_the_gate(judge: Any, says: str
             ask()
         assert str(error.value).startswith(f"{NAME}: ")
         assert says in str(error.value)
+
+
+def test_what_the_model_broke_is_not_blamed_on_the_filter() -> None:
+    with pytest.raises(PrivacyError) as error:
+        calibrated().judge_stills(level(1, math.nan))
+    assert str(error.value) == f"what {NAME} is to judge holds values that are not numbers: the model made them"
 
 
 def test_a_filter_that_fails_to_calibrate_closes_the_gate() -> None:
