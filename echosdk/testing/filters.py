@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from echosdk.interfaces import PrivacyFilter, References, Verdict
-from echosdk.testing.data import patients, references
+from echosdk.interfaces import PrivacyFilter, References, TrainingData, Verdict
+from echosdk.testing.data import patients, references, training_data
+from echosdk.testing.fixtures import Fitted
 
 TRAIN, HOLDOUT, STRANGERS = 0, 10, 20
 """Seeds: no two draw the same patients."""
@@ -20,15 +21,21 @@ class FilterContract:
     """Subclass it, and return a new filter from `build`.
 
     `shape` is that of one item that it is shown: latents `c h w`, or images `k H W` where its space is "image".
-    `tolerance` is how much a distance may differ, as a share of itself, between one batch and another.
+    `tolerance` is how much a distance may differ, as a share of itself, between one batch and another, and `saved`
+    between what was trained and what was saved.
     """
 
     shape = (4, 16, 16)
     tolerance = 1e-4
+    saved = 0.05
 
     def build(self) -> PrivacyFilter:
         """Return a new filter, neither trained nor calibrated."""
         raise NotImplementedError(f"{type(self).__name__}: build() is to return a new filter")
+
+    def data(self) -> TrainingData:
+        """Return the clips of latents that it is trained on, if it learns."""
+        return training_data(self.shape)
 
     @pytest.fixture
     def train(self) -> References:
@@ -92,13 +99,17 @@ class FilterContract:
             verdict = calibrated.judge(strangers[:number])
             assert verdict.keep.shape == verdict.distance.shape == (number,)
 
-    def test_the_same_references_calibrate_it_alike(
-        self, trained: Callable[[], Any], strangers: torch.Tensor
-    ) -> None:
+    def test_the_same_references_calibrate_it_alike(self, trained: Callable[[], Any], strangers: torch.Tensor) -> None:
         both = (_calibrate(trained(), references(24, self.shape, TRAIN), self.shape) for _ in range(2))
         first, second = (one.judge(strangers.clone()) for one in both)
         assert float(first.tau) == pytest.approx(float(second.tau), rel=self.tolerance)
         torch.testing.assert_close(first.distance, second.distance, rtol=self.tolerance, atol=self.tolerance * 1e-3)
+
+    def test_what_was_saved_judges_as_what_was_trained(
+        self, fitted: Fitted, calibrated: Any, train: References, strangers: torch.Tensor
+    ) -> None:
+        expected = _calibrate(fitted.component, train, self.shape).judge(strangers).distance
+        torch.testing.assert_close(calibrated.judge(strangers).distance, expected, rtol=self.saved, atol=1e-3)
 
 
 def _calibrate(component: Any, train: References, shape: tuple[int, int, int]) -> Any:

@@ -6,28 +6,36 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import frozen
 
 from echosdk.interfaces import Run, Trainable
 
 
+@frozen
+class Fitted:
+    """A component as its training left it, and how to make others that load what it saved."""
+
+    component: Any
+    loaded: Callable[[], Any]
+
+
 @pytest.fixture(scope="class")
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Any]:
-    """Make components in the same trained state: one is trained and saved, and each is built anew and loads that."""
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """Train a component on the contract's clips and save it; one that learns nothing is built, and built again."""
     import torch
 
     from echosdk.integrity import refuse_code
-    from echosdk.testing.data import training_data
 
     contract = request.cls()
     first = contract.build()
     if not isinstance(first, Trainable):
-        return contract.build  # type: ignore[no-any-return]
+        return Fitted(first, contract.build)
     folder = tmp_path_factory.mktemp("trained")
     public, private = folder / "public", folder / "private"
     public.mkdir()
     private.mkdir()
     torch.manual_seed(0)
-    first.fit(training_data(contract.shape), Run(folder=folder / "run"))
+    first.fit(contract.data(), Run(folder=folder / "run"))
     first.save(public, private)
     refuse_code(public)
     refuse_code(private)
@@ -37,4 +45,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         component.load(public, private)
         return component
 
-    return loaded
+    return Fitted(first, loaded)
+
+
+@pytest.fixture(scope="class")
+def trained(fitted: Fitted) -> Callable[[], Any]:
+    """Make components in the same trained state: one was trained and saved, and each is built anew and loads that."""
+    return fitted.loaded

@@ -8,7 +8,7 @@ import torch
 from echosdk.clips.images import to_frames
 from echosdk.evaluation.continuity import seam_ratio
 from echosdk.interfaces import Stitcher, VideoAnimator
-from echosdk.testing.animators import Swinging, Witness
+from echosdk.testing.known_animators import Swinging, Witness
 
 WINDOW = 16
 

@@ -1,7 +1,8 @@
-"""The default plugins keep the contracts, and for every contract test there is a fault that it alone finds."""
+"""The shipped components keep their contracts, and for every contract test there is a fault that it alone finds."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections import defaultdict
 from pathlib import Path
@@ -9,14 +10,69 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from echosdk_alternatives import PixelCorrelation
+from echosdk_alternatives import BootstrapNoise, CategoryClassifier, Identity, PixelCorrelation, Static, TinyVAE
+from echosdk_echonet import EchoNetDynamic, write_layout
+from echosdk_ef import EFRegressor
+from echosdk_lidm import LIDM
+from echosdk_lvdm import LVDM
+from echosdk_phantom import PhantomSource
 from echosdk_reid import PearsonReID
 from echosdk_stitch import OverlapBlend, OverlapDiscard
+from echosdk_vae import VAE
 
-from echosdk.testing import FilterContract, StitcherContract
+from echosdk.interfaces import CONTRACTS as KINDS
+from echosdk.testing import (
+    CONTRACTS,
+    AnimatorContract,
+    EncoderContract,
+    FilterContract,
+    PriorContract,
+    SourceContract,
+    StitcherContract,
+    ValidatorContract,
+)
 from echosdk.training import Recipe
 
-MUTANTS = Path(__file__).with_name("mutants.py")
+MUTANTS = Path(__file__).with_name("mutants")
+QUICK = Recipe(steps=2, batch_size=4, learning_rate=1e-3)
+
+
+class TestVAE(EncoderContract):
+    def build(self) -> VAE:
+        return VAE(blocks=(8, 8), layers_per_block=1, channels=1, norm_groups=4, lpips="off", recipe=QUICK)
+
+
+class TestColourVAE(EncoderContract):
+    shape = (3, 24, 16)
+
+    def build(self) -> VAE:
+        return VAE(blocks=(8, 8), layers_per_block=1, channels=3, norm_groups=4, lpips="off", recipe=QUICK)
+
+
+class TestIdentity(EncoderContract):
+    shape = (3, 12, 8)
+
+    def build(self) -> Identity:
+        return Identity()
+
+
+class TestTinyVAE(EncoderContract):
+    def build(self) -> TinyVAE:
+        return TinyVAE(blocks=(8, 8), layers_per_block=1, channels=1, recipe=QUICK)
+
+
+class TestLIDM(PriorContract):
+    shape = (4, 6, 8)  # padded to 8 x 8
+
+    def build(self) -> LIDM:
+        return LIDM(
+            blocks=(8, 8), layers_per_block=1, attention_head_dim=4, norm_groups=4, num_inference_steps=3, recipe=QUICK
+        )
+
+
+class TestBootstrapNoise(PriorContract):
+    def build(self) -> BootstrapNoise:
+        return BootstrapNoise(stills=8)
 
 
 class TestPearsonReID(FilterContract):
@@ -32,6 +88,21 @@ class TestPixelCorrelation(FilterContract):
         return PixelCorrelation(size=16)
 
 
+class TestLVDM(AnimatorContract):
+    def build(self) -> LVDM:
+        return LVDM(
+            window=4, blocks=(32, 32), attention=(True, False), heads=(2, 2), layers_per_block=1,
+            sampler="dpmsolver++", num_inference_steps=3, recipe=QUICK,
+        )  # fmt: skip
+
+
+class TestStatic(AnimatorContract):
+    reads_labels = False
+
+    def build(self) -> Static:
+        return Static(window=6)
+
+
 class TestOverlapDiscard(StitcherContract):
     def build(self) -> OverlapDiscard:
         return OverlapDiscard(micro_batch=3)
@@ -42,9 +113,42 @@ class TestOverlapBlend(StitcherContract):
         return OverlapBlend(micro_batch=3)
 
 
-@pytest.fixture(scope="module")
-def mutants() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mutants", MUTANTS)
+class TestEFRegressor(ValidatorContract):
+    def build(self) -> EFRegressor:
+        return EFRegressor(architecture="small", widths=(4, 8), num_frames=4, period=2, size=16, recipe=QUICK)
+
+
+class TestCategoryClassifier(ValidatorContract):
+    def build(self) -> CategoryClassifier:
+        return CategoryClassifier(widths=(4, 8), num_frames=3, period=2, size=8, recipe=QUICK)
+
+
+class TestPhantom(SourceContract):
+    def build(self) -> PhantomSource:
+        return PhantomSource(patients=8, videos=2, frames=3, size=16)
+
+    def build_other(self) -> PhantomSource:
+        return PhantomSource(patients=8, videos=2, frames=3, size=16, seed=1)
+
+
+@functools.cache
+def echonet(patients: int) -> str:
+    """Write simulated patients in the layout, once, and return where."""
+    location = f"memory://contract-{patients}-patients"
+    write_layout(PhantomSource(patients=patients, frames=3, size=16), location)
+    return location
+
+
+class TestEchoNet(SourceContract):
+    def build(self) -> EchoNetDynamic:
+        return EchoNetDynamic(location=echonet(8))
+
+    def build_other(self) -> EchoNetDynamic:
+        return EchoNetDynamic(location=echonet(9))
+
+
+def read_mutants(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"mutants_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -52,30 +156,48 @@ def mutants() -> ModuleType:
     return module
 
 
-def test_every_mutant_is_found_by_one_test_and_every_test_finds_one(mutants: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "test_mutants.py").write_text(MUTANTS.read_text())
+@pytest.fixture(scope="module")
+def mutants() -> dict[str, ModuleType]:
+    return {path.stem: read_mutants(path) for path in sorted(MUTANTS.glob("*.py"))}
+
+
+def test_every_mutant_is_found_by_one_test_and_every_test_finds_one(
+    mutants: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    for path in MUTANTS.glob("*.py"):
+        (tmp_path / f"test_{path.name}").write_text(path.read_text())
     failed: dict[str, set[str]] = defaultdict(set)
     passed: dict[str, set[str]] = defaultdict(set)
 
     class Results:
         def pytest_runtest_logreport(self, report: Any) -> None:
-            _, contract, name = report.nodeid.split("::")
+            file, mutant, name = report.nodeid.split("::")
+            mutant = f"{file.removeprefix('test_').removesuffix('.py')}: {mutant.removeprefix('Test')}"
             if report.failed:
-                failed[contract].add(name.partition("[")[0])
+                failed[mutant].add(name.partition("[")[0])
             elif report.when == "call":
-                passed[contract].add(name.partition("[")[0])
+                passed[mutant].add(name.partition("[")[0])
 
-    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "echosdk.testing.fixtures", "--rootdir", str(tmp_path)]
-    pytest.main([*options, "-c", "/dev/null", str(tmp_path / "test_mutants.py")], plugins=[Results()])
-    expected = {**mutants.FILTERS, **mutants.STITCHERS}
-    assert {f"Test{mutant.__name__}" for mutant in expected} == {*passed}
-    found = {mutant.__name__: failed[f"Test{mutant.__name__}"] for mutant in expected}
-    assert found == {mutant.__name__: {name} if name else set() for mutant, name in expected.items()}
-    for contract, table in ((FilterContract, mutants.FILTERS), (StitcherContract, mutants.STITCHERS)):
-        assert {name for name in vars(contract) if name.startswith("test_")} == {*table.values()} - {None}
+    options = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-p", "echosdk.testing.fixtures", "--rootdir", str(tmp_path)]
+    pytest.main([*options, "-c", "/dev/null", str(tmp_path)], plugins=[Results()])
+    expected = {
+        f"{kind}: {mutant.__name__}": {name} if name else set()
+        for kind, module in mutants.items()
+        for mutant, name in module.MUTANTS.items()
+    }
+    assert {*passed} == {*expected}
+    assert {mutant: failed[mutant] for mutant in expected} == expected
+    for module in mutants.values():
+        asked = {name for name in vars(module.Contract) if name.startswith("test_")}
+        assert asked == {*module.MUTANTS.values()} - {None}
 
 
-@pytest.mark.parametrize("contract", [FilterContract, StitcherContract])
+def test_every_kind_has_a_contract_and_every_contract_its_mutants(mutants: dict[str, ModuleType]) -> None:
+    assert {*CONTRACTS} == {*KINDS}
+    assert {*CONTRACTS.values()} == {module.Contract for module in mutants.values()}
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.values())
 def test_a_contract_says_what_is_to_be_given(contract: Any) -> None:
     with pytest.raises(NotImplementedError, match=r"Contract: build\(\) is to return a new "):
         contract().build()
