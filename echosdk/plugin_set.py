@@ -168,6 +168,16 @@ def resolve(
     return evolve(plugin_set, choices=choices, fps=bundle.fps if bundle else plugin_set.fps)
 
 
+def with_settings(kind: str, values: Mapping[str, Any], set_: Iterable[str]) -> dict[str, Any]:
+    """Return a component's parameters with what `KIND.KEY=VALUE` says of its kind. Nothing is checked against it."""
+    changed = dict(values)
+    for key, text in (_split_option(text, "--set", "KIND.KEY=VALUE") for text in set_):
+        target, _, path = key.partition(".")
+        if target == kind:
+            _assign(changed, path, _value(text), f"--set {key}")
+    return changed
+
+
 def parse_source(text: str) -> tuple[str, dict[str, Any]]:
     """Split `NAME[:LOCATION][?key=value&...]` into the source's name and its parameters."""
     head, _, query = text.partition("?")

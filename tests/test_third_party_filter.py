@@ -21,6 +21,7 @@ from echosdk.bundle import Bundle
 from echosdk.generation.dataset import verify
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
+from echosdk.interfaces import CONTRACTS
 from echosdk.privacy.gate import Gate
 
 ROOT = Path(__file__).parents[1]
@@ -156,6 +157,12 @@ def test_once_installed_it_is_listed_and_a_dataset_is_generated_with_it(installe
     assert (installed.empty / "demo" / "preview.html").is_file()
     card = (installed.empty / "demo" / "README.md").read_text()
     assert "max-correlation" in card
+
+
+def test_the_wheel_carries_the_templates_of_new_plugins(installed):
+    for kind in CONTRACTS:
+        written = installed.run("echosdk", "plugins", "new", kind, f"a-{kind.replace('_', '-')}")
+        assert written.returncode == 0, written.stderr
 
 
 def test_its_own_tests_pass_where_it_is_installed(installed):

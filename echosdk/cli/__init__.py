@@ -19,7 +19,7 @@ COMMANDS = {
     "repair": "Generate again what is damaged or missing.",
     "bundle": "Show or strip a bundle.",
     "data": "Show or export a data source.",
-    "plugins": "List and show what the installed plugins offer; begin a new one.",
+    "plugins": "List, show and check what the installed plugins offer; begin a new one.",
     "weights": "List and import other people's pretrained weights.",
 }
 

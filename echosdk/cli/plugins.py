@@ -1,11 +1,14 @@
-"""`echosdk plugins`: what the installed plugins offer, and the beginning of another."""
+"""`echosdk plugins`: what the installed plugins offer, whether it keeps its contracts, and the start of another."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from echosdk.cli import options
@@ -13,7 +16,7 @@ from echosdk.cli import options
 
 @click.group("plugins")
 def command() -> None:
-    """List and show what the installed plugins offer; begin a new one."""
+    """List, show and check what the installed plugins offer; begin a new one."""
 
 
 @command.command("list")
@@ -74,12 +77,54 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--to", metavar="FOLDER", type=click.Path(path_type=Path), default=Path(), help="Where to put it.")
 def new(kind: str, name: str, to: Path) -> None:
-    """Write a distribution with a component of KIND (so far: privacy_filter) to the folder NAME, working and tested."""
+    """Write a distribution with a component of KIND to the folder NAME, working and tested as it is."""
     from echosdk.plugin_template import write_plugin
 
     for path in write_plugin(kind, name, to):
         click.echo(path)
-    click.echo(f"\ntry it: pip install -e '{to / name}[test]' && pytest {to / name}")
+    click.echo(f"\ntry it: pip install -e '{to / name}[test]' && pytest {to / name} && echosdk plugins check {name}")
+
+
+@command.command("check")
+@click.argument("package")
+@click.option(
+    "--plugin-set", "plugin_set_name", metavar="NAME", help="Take parameters from a plugin set, or a TOML file."
+)
+@options.set_
+@options.as_json
+def check(package: str, plugin_set_name: str | None, set_: tuple[str, ...], as_json: bool) -> None:
+    """Run the contract tests on all that PACKAGE offers: a distribution's name, or a plugin's.
+
+    A component that learns is trained for two steps on a few made-up clips. One whose networks are large is checked in
+    seconds at another shape: `--set KIND.KEY=VALUE`. Exit status 1 where something fails.
+    """
+    from echosdk.registry import Registry
+
+    try:
+        from echosdk.testing.installed import check_package
+    except ModuleNotFoundError as error:
+        if error.name != "pytest":
+            raise
+        raise click.UsageError("the contract tests need pytest: pip install 'echosdk[test]'") from error
+    from echosdk.plugin_set import PluginSet
+
+    registry = Registry.discover()
+    plugin_set = PluginSet.find(plugin_set_name, registry) if plugin_set_name else None
+    checked = check_package(registry, package, plugin_set=plugin_set, set_=set_)
+    if as_json:
+        plain = [attrs.asdict(each) for each in checked.checks]
+        click.echo(json.dumps({"ok": checked.ok, "package": package, "checks": plain}, indent=2))
+    else:
+        rows = [(each.kind, each.name, each.outcome, _asked(each.test, each.message)) for each in checked.checks]
+        options.table(("kind", "name", "result", "what is asked"), rows)
+        said = Counter(each.outcome for each in checked.checks)
+        click.echo(f"\n{package}: {options.counts(dict(sorted(said.items())))}")
+    sys.exit(0 if checked.ok else 1)
+
+
+def _asked(test: str, message: str) -> str:
+    """Write a test's name as the sentence that it is, and why it failed or was skipped."""
+    return f"{test.replace('_', ' ')}{': ' if message else ''}{message}"
 
 
 def _default(parameter: dict[str, Any]) -> str:

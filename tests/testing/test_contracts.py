@@ -197,6 +197,13 @@ def test_every_kind_has_a_contract_and_every_contract_its_mutants(mutants: dict[
     assert {*CONTRACTS.values()} == {module.Contract for module in mutants.values()}
 
 
+def test_the_docs_say_what_every_contract_asks_and_what_every_template_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-plugin.md").read_text()
+    for kind, contract in CONTRACTS.items():
+        assert f"| `{kind}` |" in page
+        assert f"| `{contract.__name__}` |" in page
+
+
 @pytest.mark.parametrize("contract", CONTRACTS.values())
 def test_a_contract_says_what_is_to_be_given(contract: Any) -> None:
     with pytest.raises(NotImplementedError, match=r"Contract: build\(\) is to return a new "):
