@@ -160,9 +160,13 @@ def test_once_installed_it_is_listed_and_a_dataset_is_generated_with_it(installe
 
 
 def test_the_wheel_carries_the_templates_of_new_plugins(installed):
-    for kind in CONTRACTS:
-        written = installed.run("echosdk", "plugins", "new", kind, f"a-{kind.replace('_', '-')}")
-        assert written.returncode == 0, written.stderr
+    (installed.empty / "write_all.py").write_text(
+        "from pathlib import Path\nfrom echosdk.plugin_template import CONTRACTS, write_plugin\n"
+        "for kind in CONTRACTS:\n    write_plugin(kind, f'a-{kind}'.replace('_', '-'), Path('written'))\n"
+    )
+    written = installed.run("write_all")
+    assert written.returncode == 0, written.stderr
+    assert len([*(installed.empty / "written").iterdir()]) == len(CONTRACTS)
 
 
 def test_its_own_tests_pass_where_it_is_installed(installed):

@@ -235,14 +235,8 @@ def _pixels(training: Training) -> TrainingData:
         )
 
     train, val = store("train"), store("val")
-    (height, width), other = train.shape[:2], val.shape
-    if height != width:
-        raise DataError(
-            f"{train[0].id}: frames of {height}x{width} are not square, and training takes square ones only; crop or "
-            "pad them in the data source"
-        )
-    if other != train.shape:
-        raise DataError(f"{val[0].id}: frames are {other}, those of the training split are {train.shape}")
+    if val.shape != train.shape:
+        raise DataError(f"{val[0].id}: frames are {val.shape}, those of the training split are {train.shape}")
     return TrainingData(train=train, val=val, labels=source.labels, fps=fps, shape=train.shape)
 
 

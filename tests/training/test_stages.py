@@ -110,16 +110,8 @@ def test_fewer_clips_than_a_batch_are_refused_before_a_frame_is_read(registry: R
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.parametrize(
-    ("train", "val", "says"),
-    [
-        ((32, 48), (32, 48), "c0: frames of 32x48 are not square, and training takes square ones only; crop or pad them in the data source"),
-        ((32, 32), (40, 40), "c4: frames are (40, 40), those of the training split are (32, 32)"),
-    ],
-)  # fmt: skip
-def test_frames_that_are_not_square_or_of_two_sizes_are_refused_before_any_training(
-    train: tuple[int, int], val: tuple[int, int], says: str, registry: Registry, tmp_path: Path
-) -> None:
+def test_frames_of_two_sizes_are_refused_before_any_training(registry: Registry, tmp_path: Path) -> None:
+    train, val = (32, 32), (40, 40)
     made = [
         attrs.evolve(clip(i, split), load=lambda shape=shape: np.zeros((4, *shape), np.uint8))
         for i, (split, shape) in enumerate([*[("train", train)] * 4, ("val", val), ("val", val)])
@@ -127,7 +119,7 @@ def test_frames_that_are_not_square_or_of_two_sizes_are_refused_before_any_train
     lines: list[str] = []
     with pytest.raises(DataError) as error:
         train_bundle(training(registry, tmp_path, source=Held(made), source_name="held", report=lines.append))
-    assert str(error.value) == says
+    assert str(error.value) == "c4: frames are (40, 40), those of the training split are (32, 32)"
     assert not [line for line in lines if "training '" in line]
     assert not (tmp_path / "bundle").exists()
 
