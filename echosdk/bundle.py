@@ -25,6 +25,7 @@ import cattrs
 import fsspec
 from attrs import evolve, field, frozen
 
+from echosdk.documents import read_json
 from echosdk.errors import BundleError
 from echosdk.integrity import digest, file_digest, locked, private_folder, refuse_code
 from echosdk.interfaces import KINDS, Category, Label, References, Trainable
@@ -91,7 +92,7 @@ class Bundle:
             offered = f" (installed bundles: {', '.join(registry.names('bundle')) or 'none'})" if registry else ""
             raise BundleError(f"{name}: no bundle here: {MANIFEST} is missing{offered}")
         try:
-            plain = json.loads(path.read_text())
+            plain = read_json(path.read_bytes())
             if not isinstance(plain, dict):
                 raise BundleError(f"{path}: damaged: holds no table")
             if plain.get("schema") != SCHEMA_VERSION:

@@ -187,7 +187,7 @@ def test_how_often_a_single_shard_was_rejected_is_read_only_with_the_bundles_sec
         total += len(audit["rejected"])
         with pytest.raises(DatasetError, match="its counts are not those that were written"):
             read_counts(result, b"another secret")
-        with pytest.raises(DatasetError, match="make this shard again"):
+        with pytest.raises(DatasetError, match="run: echosdk repair"):
             read_counts(attrs.evolve(result, sealed="00"), trained_tiny.noise_key)
     assert total == manifest["counts"]["rejected_stills"] + manifest["counts"]["rejected_videos"]
 

@@ -195,7 +195,10 @@ def test_an_archive_that_is_none_is_named_when_shards_are_joined(
     shard.write_bytes(shard.read_bytes()[:800] if data is None else data)
     outcome = run_echosdk("merge", str(copy), "--bundle", str(whole.options.bundle))
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err == f"echosdk: {copy}/train-000000.tar: damaged; remove it and run generate again\n"
+    assert outcome.err == (
+        f"echosdk: {copy}/train-000000.tar: its bytes are not those that train-000000.json says; "
+        f"run: echosdk repair {copy}\n"
+    )
 
 
 @pytest.mark.parametrize("plan", [{}, {"format": "exe"}, 7])

@@ -53,12 +53,18 @@ def test_one_worker_and_three_write_the_same_files(
     )
     assert digests(tmp_path / "out") == digests(whole.folder)
     assert digests(tmp_path / "audit") == digests(whole.audit)
-    assert sorted(line.partition(":")[0] for line in lines) == [
-        "test-000000",
-        "train-000000",
-        "train-000001",
-        "val-000000",
+    finished = sorted(line.partition(";")[0] for line in lines if "finished" in line)
+    assert finished == [
+        "test-000000: finished, 1 video",
+        "train-000000: finished, 4 videos",
+        "train-000001: finished, 3 videos",
+        "val-000000: finished, 2 videos",
     ]
+    assert {
+        "train-000000: 0 of 4 videos, 3 stills kept",
+        "train-000000: 3 of 4 videos, 3 stills kept",
+        "train-000000: 4 of 4 videos, 4 stills kept",
+    } <= {*lines}, "the workers say how far they are"
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
