@@ -35,6 +35,7 @@ from echosdk.generation.shards import (
     write_result,
 )
 from echosdk.interfaces import SPLITS, Category, Label
+from echosdk.words import count
 
 if TYPE_CHECKING:
     import webdataset
@@ -150,8 +151,9 @@ def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
     results = [read_result(out, shard, plan) for shard in plan.shards]
     missing = [shard.name for shard, result in zip(plan.shards, results, strict=True) if result is None]
     if missing:
+        are = f"{count(len(results), 'shard')} {'is' if len(missing) == 1 else 'are'}"
         raise DatasetError(
-            f"{out.url}: {len(missing)} of {len(results)} shards are missing, {missing[0]} first; run generate again"
+            f"{out.url}: {len(missing)} of {are} missing, {missing[0]} first; run generate again, or: echosdk repair {out.url}"
         )
     for problem in check_shards(out, plan, noise_key(bundle, plan)):
         raise DatasetError(f"{out.url}/{problem.name}: {problem.message}; run: echosdk repair {out.url}")

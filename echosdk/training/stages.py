@@ -29,7 +29,7 @@ from echosdk.bundle import (
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
-from echosdk.integrity import file_digest, locked, private_folder
+from echosdk.integrity import file_digest, locked, private_folder, write_whole
 from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Split, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.published import published
@@ -313,10 +313,7 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
     path = bundle.folder / PRIVATE / REFERENCES
     with locked(path.parent):
         if not path.is_file() or file_digest(path) != digest:
-            partial = path.with_suffix(".partial")
-            partial.touch(mode=0o600)
-            partial.write_bytes(content)
-            partial.replace(path)
+            write_whole(path, content, mode=0o600)
     return amend(bundle, references=digest)
 
 

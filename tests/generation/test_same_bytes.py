@@ -150,7 +150,7 @@ def test_pieces_and_merge_equal_a_whole_run(whole: Any, digests: Digests, regist
     assert generate(out, options=whole.options, shards="2:4", registry=registry) is None
     with pytest.raises(DatasetError) as error:
         merge_again(Folder.at(out), bundle=str(whole.options.bundle), registry=registry)
-    assert str(error.value) == f"{out}: 2 of 4 shards are missing, train-000000 first; run generate again"
+    assert str(error.value) == f"{out}: 2 of 4 shards are missing, train-000000 first; run generate again, or: echosdk repair {out}"
     assert generate(out, options=whole.options, shards="0:1", registry=registry) is None
     assert not (tmp_path / "out" / "dataset.json").exists()
     assert generate(out, options=whole.options, shards="1:2", registry=registry) is not None
@@ -394,6 +394,8 @@ def test_a_shard_that_another_process_is_making_is_left_to_it(
             generate(str(tmp_path), options=whole.options, shards="3:4", registry=registry, report=lines.append) is None
         )
         outcome = run_echosdk(*as_arguments(tmp_path, "--shards", "3:4"))
+        as_json = run_echosdk(*as_arguments(tmp_path, "--shards", "3:4", "--json"))
     assert lines == ["a shard is being made by another process; it is left to that"]
     assert outcome.out == f"{tmp_path}: not whole yet: some shards are missing, or being made by other processes\n"
+    assert (as_json.status, json.loads(as_json.out)) == (0, {"whole": False})
     assert os.listdir(tmp_path) == []
