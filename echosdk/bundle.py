@@ -301,7 +301,7 @@ def strip(bundle: Bundle, out: Path) -> None:
     if out.exists():
         raise BundleError(f"{out}: exists; choose another place for the stripped bundle")
     if out.resolve().is_relative_to(bundle.folder.resolve()):
-        raise BundleError(f"{out}: lies inside the bundle {bundle.folder}; choose another place for the stripped bundle")
+        raise BundleError(f"{out}: lies in the bundle {bundle.folder}; choose another place for the stripped bundle")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

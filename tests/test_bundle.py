@@ -252,7 +252,7 @@ def test_strip_writes_nothing_into_the_bundle(tiny_bundle):
     before = digest(tiny_bundle)
     for out in (tiny_bundle / "sub", tiny_bundle / "private" / "sub", tiny_bundle / "x" / ".." / "sub"):
         assert error_of(strip, Bundle.open(str(tiny_bundle)), out) == (
-            f"{out}: lies inside the bundle {tiny_bundle}; choose another place for the stripped bundle"
+            f"{out}: lies in the bundle {tiny_bundle}; choose another place for the stripped bundle"
         )
     assert digest(tiny_bundle) == before
 

@@ -153,7 +153,8 @@ def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
     if missing:
         are = f"{count(len(results), 'shard')} {'is' if len(missing) == 1 else 'are'}"
         raise DatasetError(
-            f"{out.url}: {len(missing)} of {are} missing, {missing[0]} first; run generate again, or: echosdk repair {out.url}"
+            f"{out.url}: {len(missing)} of {are} missing, {missing[0]} first; run generate again, or: "
+            f"echosdk repair {out.url}"
         )
     for problem in check_shards(out, plan, noise_key(bundle, plan)):
         raise DatasetError(f"{out.url}/{problem.name}: {problem.message}; run: echosdk repair {out.url}")

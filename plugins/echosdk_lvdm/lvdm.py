@@ -20,7 +20,18 @@ from diffusers import UNetSpatioTemporalConditionModel
 from einops import repeat
 
 import echosdk
-from echosdk.training import SAMPLERS, TRAINING_STEPS, Recipe, Sampler, choose, frames_of, make_scheduler, pad, padded_side, train
+from echosdk.training import (
+    SAMPLERS,
+    TRAINING_STEPS,
+    Recipe,
+    Sampler,
+    choose,
+    frames_of,
+    make_scheduler,
+    pad,
+    padded_side,
+    train,
+)
 from echosdk_lvdm.conditions import Scaling, context, scalings_of
 
 
