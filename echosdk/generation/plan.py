@@ -18,7 +18,7 @@ from echosdk.clips.video import VideoFormat
 from echosdk.errors import InputError
 from echosdk.integrity import file_digest
 from echosdk.interfaces import SPLITS
-from echosdk.published import is_place, places, published, without_secrets
+from echosdk.published import places, published, without_secrets
 
 FORMATS = ("mp4", "avi", "mkv", "npy")
 
@@ -187,7 +187,7 @@ def _what_decides(value: Any) -> Any:
         return {key: _what_decides(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_what_decides(item) for item in value]
-    if not is_place(value):
+    if published(value) == value:
         return value
     path = Path(value).expanduser()
     return file_digest(path) if path.is_file() else without_secrets(value)
