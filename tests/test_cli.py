@@ -59,6 +59,8 @@ GOES_WRONG = (
     "verify foo://OUT",
     "reproduce s3://bucket/out",
     "merge foo://OUT",
+    "evaluate nowhere --data phantom",
+    "evaluate nowhere",
     "repair foo://OUT",
 )
 

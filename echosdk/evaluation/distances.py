@@ -13,6 +13,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 from scipy import linalg
 from scipy.spatial.distance import cdist, pdist
+from scipy.stats import binomtest
 
 from echosdk.evaluation.intervals import HALVES, Z, half_sample_error
 from echosdk.evaluation.measurement import Direction, Floor, Measured
@@ -82,22 +83,22 @@ def diversity(real: Features, made: Features) -> float:
 
 @frozen
 class SetMeasure:
-    """A measure of two sets, its direction, and the range that it cannot leave."""
+    """A measure of two sets, its direction, and the least that it can be; a share of the items is at most 1."""
 
     name: str
     direction: Direction
     of: Callable[[Features, Features], float]
     least: float = 0.0
-    most: float = float("inf")
+    share: bool = False
 
 
 SET_MEASURES = (
     SetMeasure("Fréchet distance", "lower", frechet_distance),
     SetMeasure("kernel distance", "lower", kernel_distance, float("-inf")),
-    SetMeasure("precision", "higher", precision, 0.0, 1.0),
-    SetMeasure("recall", "higher", recall, 0.0, 1.0),
+    SetMeasure("precision", "higher", precision, share=True),
+    SetMeasure("recall", "higher", recall, share=True),
     SetMeasure("density", "higher", density),
-    SetMeasure("coverage", "higher", coverage, 0.0, 1.0),
+    SetMeasure("coverage", "higher", coverage, share=True),
     SetMeasure("diversity", "one", diversity),
 )
 FEWEST = 2 * (DENSITY_NEIGHBOURS + 2)
@@ -118,6 +119,10 @@ def measure_sets(real: Features, made: Features, *, features: str, against: str,
     found = []
     for measure in SET_MEASURES:
         value, error = measure.of(chosen, made), half_sample_error(measure.of, chosen, made, seed)
+        first, last = max(measure.least, value - Z * error), value + Z * error
+        if measure.share:  # none of 30 does not mean none: half-samples of it have no spread
+            exact = binomtest(round(value * n), n).proportion_ci(0.95, "exact")
+            first, last = min(first, exact.low), min(1.0, max(last, exact.high))
         floors = [measure.of(real[rows[:n]], real[rows[n:]]) for rows in halvings]
         low, high = np.quantile(floors, (0.025, 0.975))
         found.append(
@@ -126,8 +131,8 @@ def measure_sets(real: Features, made: Features, *, features: str, against: str,
                 direction=measure.direction,
                 n=n,
                 value=value,
-                low=max(measure.least, value - Z * error),
-                high=min(measure.most, value + Z * error),
+                low=float(first),
+                high=float(last),
                 interval=HALVES,
                 against=against,
                 floor=Floor(value=float(np.mean(floors)), low=float(low), high=float(high), n=n),

@@ -56,7 +56,9 @@ COPY_MEASURES: tuple[tuple[str, Direction, Callable[[torch.Tensor, torch.Tensor]
 )
 
 
-def measure_copies(images: torch.Tensor, copies: torch.Tensor, *, of: str, against: str, seed: int = 0) -> list[Measured]:
+def measure_copies(
+    images: torch.Tensor, copies: torch.Tensor, *, of: str, against: str, seed: int = 0
+) -> list[Measured]:
     """Measure reconstructions `n k H W`, each of an image of another patient."""
     return [
         measure_values(measure(images, copies), f"{name} ({of})", direction, against, seed)

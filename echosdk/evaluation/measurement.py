@@ -7,8 +7,13 @@ from typing import Literal
 from attrs import field, frozen
 from attrs.validators import ge, in_
 
-Direction = Literal["lower", "higher", "one"]
-BETTER: dict[Direction, str] = {"lower": "lower is better", "higher": "higher is better", "one": "1 is best"}
+Direction = Literal["lower", "higher", "one", "zero"]
+BETTER: dict[Direction, str] = {
+    "lower": "lower is better",
+    "higher": "higher is better",
+    "one": "1 is best",
+    "zero": "0 is best",
+}
 
 
 @frozen(kw_only=True)

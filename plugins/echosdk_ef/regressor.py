@@ -60,6 +60,18 @@ class EFRegressor:
         outputs = [self._network(part.to(device)).cpu() for part in clips.split(CLIPS_A_BATCH)]
         return {self.label: float(torch.cat(outputs).mean() * self._scale[1] + self._scale[0])}
 
+    @torch.no_grad()
+    def embed_clip(self, clip: echosdk.StoredClip) -> torch.Tensor:
+        """Return what the last layer sees of the video's first clip."""
+        seen: list[torch.Tensor] = []
+        hook = self._network.fc.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
+        try:
+            video = self._cut(clip.read(0, self.min_frames), 0)[None]
+            self._network(video.to(next(self._network.parameters()).device))
+        finally:
+            hook.remove()
+        return seen[0][0].float().cpu()
+
     def score(self, test: Sequence[echosdk.StoredClip]) -> Mapping[str, float]:
         predicted = np.array([self.predict(clip)[self.label] for clip in test], float)
         true = np.array([clip.labels[self.label] for clip in test], float)

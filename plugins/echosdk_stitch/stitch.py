@@ -10,7 +10,7 @@ from attrs.validators import ge
 from einops import rearrange
 
 import echosdk
-from echosdk_stitch.windows import batches, predict_windows, window_starts
+from echosdk_stitch.windows import batches, ends_of_windows, predict_windows, window_starts
 
 
 @define
@@ -47,6 +47,9 @@ class OverlapDiscard:
                 done = start + length
             denoising.step(torch.cat(pieces, 1), timestep)
         return denoising.latents
+
+    def seams(self, num_frames: int, window: int) -> list[int]:
+        return ends_of_windows(num_frames, window)
 
 
 @define
@@ -87,6 +90,9 @@ class OverlapBlend:
             denoising.step((total / weights).to(predicted), timestep)
         return denoising.latents
 
+    def seams(self, num_frames: int, window: int) -> list[int]:
+        return ends_of_windows(num_frames, window)
+
 
 @define
 class Independent:
@@ -118,3 +124,6 @@ class Independent:
                 pieces.append(torch.cat(parts))
             denoising.step(torch.cat(pieces, 1), timestep)
         return denoising.latents
+
+    def seams(self, num_frames: int, window: int) -> list[int]:
+        return list(range(window, num_frames, window))
