@@ -36,7 +36,7 @@ from echosdk.evaluation.features import (
 from echosdk.evaluation.images import measure_copies, measure_values
 from echosdk.evaluation.intervals import BOOTSTRAP
 from echosdk.evaluation.labels import measure_labels, measure_windows
-from echosdk.evaluation.measurement import Measured, NotComputed
+from echosdk.evaluation.measurement import Measured, NotComputed, finite
 from echosdk.evaluation.temporal import Motion, measure_motion, motion_of
 from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
@@ -67,7 +67,7 @@ class Scorecard:
 
     def plain(self) -> dict[str, Any]:
         """Return it for JSON, in which what is no finite number is null."""
-        plain: dict[str, Any] = _finite(attrs.asdict(self))
+        plain: dict[str, Any] = finite(attrs.asdict(self))
         return plain
 
 
@@ -322,11 +322,3 @@ def _said(items: Iterable[T], total: int, what: str, report: Callable[[str], Non
             said = time.monotonic()
             report(f"{what}: {number} of {total}")
         yield item
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

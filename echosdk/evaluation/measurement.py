@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from attrs import field, frozen
 from attrs.validators import ge, in_
@@ -51,3 +53,12 @@ class NotComputed:
     name: str
     why: str
     remedy: str = ""
+
+
+def finite(value: Any) -> Any:
+    """Return plain values for JSON, in which a number that is none, or infinite, is null."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
