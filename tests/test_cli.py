@@ -61,6 +61,10 @@ GOES_WRONG = (
     "merge foo://OUT",
     "evaluate nowhere --data phantom",
     "evaluate nowhere",
+    "validate nowhere --data phantom",
+    "validate memory://nowhere --data phantom",
+    "validate --data phantom",
+    "validate nowhere --data phantom --seeds 1",
     "repair foo://OUT",
 )
 

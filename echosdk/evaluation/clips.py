@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,9 @@ def read_real(clips: Sequence[Clip], fps: float, shape: Sequence[int]) -> Iterat
         yield ArrayClip(id=clip.id, group=clip.group, labels=clip.labels, frames=frames)
 
 
-def read_generated(out: Folder, manifest: dict[str, Any], splits: Sequence[Split] | None = None) -> Iterator[ArrayClip]:
+def read_generated(
+    out: Folder, manifest: Mapping[str, Any], splits: Sequence[Split] | None = None
+) -> Iterator[ArrayClip]:
     """Read a dataset's videos in order, shard by shard; each is a group of its own."""
     extension = manifest["plan"]["format"]
     for entry in manifest["shards"]:

@@ -127,7 +127,7 @@ def evaluate(
     folder = Folder.at(out)
     manifest = read_manifest(folder)
     plan = Plan.of_public(manifest["plan"])
-    opened = _open(bundle, plan, registry)
+    opened = bundle_of(bundle, plan, registry)
     train = one_of_each_patient(source, ("train",), 2 * videos, seed)
     held_out = one_of_each_patient(source, HELD_OUT, 2 * videos, seed)
     total = int(manifest["counts"]["samples"])
@@ -191,8 +191,8 @@ def evaluate(
     )
 
 
-def _open(name: str | None, plan: Plan, registry: Registry) -> Bundle | None:
-    """Open the bundle that is named, which must be there, or the plan's, which a package may offer."""
+def bundle_of(name: str | None, plan: Plan, registry: Registry) -> Bundle | None:
+    """Open the bundle that is named, which must be there, or the plan's own, where a package offers it as it was."""
     if name is not None:
         return Bundle.open(name, registry)
     if plan.bundle not in registry.names("bundle"):

@@ -51,6 +51,9 @@ class EFRegressor:
     def min_frames(self) -> int:
         return (self.num_frames - 1) * self.period + 1
 
+    def to(self, device: str, dtype: torch.dtype) -> None:
+        self._network.to(device, dtype)
+
     @torch.no_grad()
     def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
         frames = clip.read()
