@@ -18,7 +18,7 @@ from echosdk.interfaces import KINDS
 )
 @options.use
 @options.set_
-@click.option("--data", "data", required=True, metavar="SOURCE", help="NAME[:LOCATION][?key=value&...]")
+@click.option("--data", "data", required=True, metavar="NAME[:LOCATION][?key=value&...]", help="The real clips.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
 @click.option(
     "--stage", "stages", multiple=True, type=click.Choice(KINDS), help="Train only this stage; may be repeated."
