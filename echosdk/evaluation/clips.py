@@ -21,15 +21,15 @@ HELD_OUT: tuple[Split, ...] = ("val", "test")
 """What no network was fitted to."""
 
 
-def one_of_each_patient(source: DataSource, splits: Sequence[Split], most: int, seed: int) -> list[Clip]:
-    """Return one clip of each patient, drawn, and of those at most so many, drawn: all independent of each other."""
+def one_of_each_patient(source: DataSource, splits: Sequence[Split], seed: int) -> list[Clip]:
+    """Return one clip of each patient, drawn, in an order that is drawn too: all independent of each other."""
     rng = np.random.default_rng([seed, len(splits)])
     patients: dict[str, list[Clip]] = {}
     for split in splits:
         for clip in source.clips(split):
             patients.setdefault(clip.group, []).append(clip)
     chosen = [clips[rng.integers(len(clips))] for clips in patients.values()]
-    return [chosen[i] for i in sorted(rng.permutation(len(chosen))[:most])]
+    return [chosen[i] for i in rng.permutation(len(chosen))]
 
 
 def read_real(clips: Sequence[Clip], fps: float, shape: Sequence[int]) -> Iterator[ArrayClip]:
