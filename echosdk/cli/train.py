@@ -60,11 +60,13 @@ def command(
     import torch
 
     from echosdk.bundle import MANIFEST, Bundle
+    from echosdk.devices import check_threads
     from echosdk.plugin_set import PluginSet, open_source, resolve
     from echosdk.registry import Registry
     from echosdk.training.stages import Training, train_bundle
 
     if threads:
+        check_threads(threads)
         torch.set_num_threads(threads)
     registry = Registry.discover()
     if plugin_set_name is None and (out / MANIFEST).is_file():
