@@ -375,7 +375,7 @@ def test_independent_windows_have_seams_and_overlapping_ones_have_none(
 
 @pytest.mark.parametrize(
     ("stitcher", "seams"),
-    [(OverlapDiscard(), [8, 12, 16, 18]), (OverlapBlend(), [8, 12, 16, 18]), (Independent(), [8, 16])],
+    [(OverlapDiscard(), [8, 12, 16, 20]), (OverlapBlend(), [8, 12, 16, 20]), (Independent(), [8, 16])],
 )
 def test_a_stitcher_says_where_it_joins(stitcher: Any, seams: list[int]) -> None:
     assert list(stitcher.seams(22, 8)) == seams
