@@ -248,6 +248,30 @@ class TrainingCheck(Protocol):
         """Raise `TrainingError` where weights or a package are missing. Called before any data is read."""
 
 
+@runtime_checkable
+class StillEmbedder(Protocol):
+    """What a privacy filter may offer besides: its features, in which `evaluate` measures distances of image sets."""
+
+    def embed(self, stills: torch.Tensor) -> torch.Tensor:
+        """Map stills `n c h w` of the filter's space to features `n d`, each by itself."""
+
+
+@runtime_checkable
+class ClipEmbedder(Protocol):
+    """What a downstream validator may offer besides: its features, in which `evaluate` measures sets of videos."""
+
+    def embed_clip(self, clip: StoredClip) -> torch.Tensor:
+        """Map one pixel clip to features `d`."""
+
+
+@runtime_checkable
+class Joins(Protocol):
+    """What a stitcher may offer besides: where it joins windows, so that `evaluate` can look there for jumps."""
+
+    def seams(self, num_frames: int, window: int) -> Sequence[int]:
+        """Return the first frame after each join of a video made with windows of `window` frames."""
+
+
 class Encoder(Protocol):
     """Images to latents and back; each image by itself."""
 

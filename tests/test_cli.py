@@ -59,6 +59,12 @@ GOES_WRONG = (
     "verify foo://OUT",
     "reproduce s3://bucket/out",
     "merge foo://OUT",
+    "evaluate nowhere --data phantom",
+    "evaluate nowhere",
+    "validate nowhere --data phantom",
+    "validate memory://nowhere --data phantom",
+    "validate --data phantom",
+    "validate nowhere --data phantom --seeds 1",
     "repair foo://OUT",
 )
 

@@ -17,6 +17,8 @@ COMMANDS = {
     "reproduce": "Generate a dataset again and compare the bytes.",
     "merge": "Join finished shards into a dataset.",
     "repair": "Generate again what is damaged or missing.",
+    "evaluate": "Measure a dataset against real data.",
+    "validate": "Train on a dataset and on real data, and compare.",
     "bundle": "Show or strip a bundle.",
     "data": "Show or export a data source.",
     "plugins": "List, show and check what the installed plugins offer; begin a new one.",

@@ -49,16 +49,30 @@ def seam_ratio(videos: Sequence[Frames], seams: Sequence[int], *, resamples: int
 
     Both means are taken over all videos before they are divided, so a still moment of one video weighs little.
     """
-    differences = np.array([np.abs(np.diff(video.astype(np.float32), axis=0)).mean((1, 2)) for video in videos])
+    return seam_ratio_of(
+        np.array([frame_differences(video) for video in videos]), seams, resamples=resamples, seed=seed
+    )
+
+
+def frame_differences(video: Frames) -> NDArray[np.float32]:
+    """Return the mean change of a pixel from each frame to the next, `t - 1`."""
+    changes: NDArray[np.float32] = np.abs(np.diff(video.astype(np.float32), axis=0)).reshape(len(video) - 1, -1).mean(1)
+    return changes
+
+
+def seam_ratio_of(
+    differences: NDArray[np.float32], seams: Sequence[int], *, resamples: int = 2000, seed: int = 0
+) -> SeamRatio:
+    """Do the same with the differences `n t` of n videos of t + 1 frames."""
     at = np.zeros(differences.shape[1], bool)
     at[[seam - 1 for seam in seams]] = True
     seam, elsewhere = differences[:, at].mean(1), differences[:, ~at].mean(1)
     rng = np.random.default_rng(seed)
-    rows = rng.integers(len(videos), size=(resamples, len(videos)))
+    rows = rng.integers(len(differences), size=(resamples, len(differences)))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = float(seam.mean() / elsewhere.mean())
         low, high = np.quantile(seam[rows].mean(1) / elsewhere[rows].mean(1), (0.025, 0.975))
-    return SeamRatio(ratio=ratio, low=float(low), high=float(high), videos=len(videos))
+    return SeamRatio(ratio=ratio, low=float(low), high=float(high), videos=len(differences))
 
 
 def label_by_window(
@@ -70,14 +84,27 @@ def label_by_window(
 ) -> list[WindowError]:
     """Read a label from each whole window of each video, by itself, and compare it with what was asked for."""
     length = min(len(video) for video in videos)
+    by_video = [
+        errors_by_window(video[:length], asked, label, validator, window)
+        for video, asked in zip(videos, conditions, strict=True)
+    ]
+    return window_errors(np.array(by_video), window)
+
+
+def errors_by_window(
+    video: Frames, asked: Conditions, label: str, validator: DownstreamValidator, window: int
+) -> NDArray[np.float64]:
+    """Return the label's error (read minus asked for) in each whole window of one video."""
+    starts = range(0, len(video) - window + 1, window)
+    read = [validator.predict(_part(video, asked, first, window))[label] for first in starts]
+    return np.array([float(value) - float(asked[label]) for value in read])
+
+
+def window_errors(by_video: NDArray[np.float64], window: int) -> list[WindowError]:
+    """Sum up errors `n w` of n videos in w windows of `window` frames."""
     found = []
-    for first in range(0, length - window + 1, window):
-        errors = np.array(
-            [
-                float(validator.predict(_part(video, asked, first, window))[label]) - float(asked[label])
-                for video, asked in zip(videos, conditions, strict=True)
-            ]
-        )
+    for number, errors in enumerate(by_video.T):
+        first = number * window
         found.append(
             WindowError(
                 first=first,

@@ -3,6 +3,7 @@
 from echosdk.training.diffusion import SAMPLERS, TRAINING_STEPS, Sampler, make_scheduler, pad, padded_side
 from echosdk.training.draw import choose, frames_of
 from echosdk.training.loop import Adversary, Example, Loss, Trained, train
+from echosdk.training.perceptual import lpips_network
 from echosdk.training.recipe import Recipe
 from echosdk.training.weights import weights_path
 
@@ -17,6 +18,7 @@ __all__ = [
     "Trained",
     "choose",
     "frames_of",
+    "lpips_network",
     "make_scheduler",
     "pad",
     "padded_side",

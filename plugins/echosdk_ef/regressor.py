@@ -51,6 +51,9 @@ class EFRegressor:
     def min_frames(self) -> int:
         return (self.num_frames - 1) * self.period + 1
 
+    def to(self, device: str, dtype: torch.dtype) -> None:
+        self._network.to(device, dtype)
+
     @torch.no_grad()
     def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
         frames = clip.read()
@@ -59,6 +62,18 @@ class EFRegressor:
         device = next(self._network.parameters()).device
         outputs = [self._network(part.to(device)).cpu() for part in clips.split(CLIPS_A_BATCH)]
         return {self.label: float(torch.cat(outputs).mean() * self._scale[1] + self._scale[0])}
+
+    @torch.no_grad()
+    def embed_clip(self, clip: echosdk.StoredClip) -> torch.Tensor:
+        """Return what the last layer sees of the video's first clip."""
+        seen: list[torch.Tensor] = []
+        hook = self._network.fc.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
+        try:
+            video = self._cut(clip.read(0, self.min_frames), 0)[None]
+            self._network(video.to(next(self._network.parameters()).device))
+        finally:
+            hook.remove()
+        return seen[0][0].float().cpu()
 
     def score(self, test: Sequence[echosdk.StoredClip]) -> Mapping[str, float]:
         predicted = np.array([self.predict(clip)[self.label] for clip in test], float)

@@ -10,7 +10,7 @@ from attrs.validators import ge
 from einops import rearrange
 
 import echosdk
-from echosdk_stitch.windows import batches, predict_windows, window_starts
+from echosdk_stitch.windows import batches, ends_of_windows, predict_windows, window_starts
 
 
 @define
@@ -58,6 +58,9 @@ class OverlapDiscard:
             denoising.step(joined, timestep)
         return denoising.latents
 
+    def seams(self, num_frames: int, window: int) -> list[int]:
+        return ends_of_windows(num_frames, window)
+
 
 @define
 class OverlapBlend:
@@ -97,6 +100,9 @@ class OverlapBlend:
             denoising.step((total / weights).to(predicted), timestep)
         return denoising.latents
 
+    def seams(self, num_frames: int, window: int) -> list[int]:
+        return ends_of_windows(num_frames, window)
+
 
 @define
 class Independent:
@@ -128,3 +134,6 @@ class Independent:
                 pieces.append(torch.cat(parts))
             denoising.step(torch.cat(pieces, 1), timestep)
         return denoising.latents
+
+    def seams(self, num_frames: int, window: int) -> list[int]:
+        return list(range(window, num_frames, window))

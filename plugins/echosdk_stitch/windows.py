@@ -18,6 +18,11 @@ def window_starts(num_frames: int, window: int) -> list[int]:
     return [*range(0, num_frames - window, stride), num_frames - window]
 
 
+def ends_of_windows(num_frames: int, window: int) -> list[int]:
+    """Return where each window but the last ends: the first frame that another predicts alone."""
+    return [start + window for start in window_starts(num_frames, window)[:-1]]
+
+
 def predict_windows(
     animator: echosdk.VideoAnimator,
     latents: torch.Tensor,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Literal
 
-import lpips
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 import echosdk
-from echosdk.training import weights_path
+from echosdk.training import lpips_network, weights_path
 
 CACHED = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 
@@ -22,15 +19,7 @@ def perceptual_loss(backbone: str) -> nn.Module | None:
     path = backbone_weights(backbone)
     if path is None:
         return None
-    weights = (
-        load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # lpips calls torchvision by its old arguments
-        loss = lpips.LPIPS(net=_net(backbone), pnet_rand=True, verbose=False)
-    for name, parameter in loss.net.named_parameters():  # slice1.0.weight: the numbers are those of `features`
-        parameter.data.copy_(weights[f"features.{name.split('.', 1)[1]}"])
-    return loss.requires_grad_(False).eval()
+    return lpips_network(_net(backbone), path)
 
 
 def backbone_weights(backbone: str) -> Path | None:

@@ -92,3 +92,12 @@ def test_a_fitted_network_is_scored_where_it_was_trained(
 
 def test_the_label_is_fixed_once_it_is_trained(registry: Registry) -> None:
     assert "label" in registry.component("downstream_validator", "ef-regressor").shape
+
+
+def test_a_clips_features_are_what_the_last_layer_sees(fitted: Any) -> None:
+    regressor, data = fitted
+    features = regressor.embed_clip(data.train[0])
+    assert features.shape == (8,)
+    with torch.no_grad():
+        first = regressor._network(regressor._cut(data.train[0].read(), 0)[None])
+    assert regressor._network.fc(features).item() == pytest.approx(first.item(), abs=1e-5)

@@ -371,3 +371,12 @@ def test_independent_windows_have_seams_and_overlapping_ones_have_none(
     ratio = seam_ratio([to_frames(video) for video in videos], [*seams])
     assert ratio.within(0.15) is continuous
     assert (ratio.low > 1.3) is not continuous
+
+
+@pytest.mark.parametrize(
+    ("stitcher", "seams"),
+    [(OverlapDiscard(), [8, 12, 16, 20]), (OverlapBlend(), [8, 12, 16, 20]), (Independent(), [8, 16])],
+)
+def test_a_stitcher_says_where_it_joins(stitcher: Any, seams: list[int]) -> None:
+    assert list(stitcher.seams(22, 8)) == seams
+    assert list(stitcher.seams(8, 8)) == []

@@ -1,0 +1,199 @@
+"""The trainings that are compared, and what each made of the test videos.
+
+Every arm is trained by the same component with the same seeds, budget and rule of selection; it selects on validation
+data of its own kind, so the synthetic arm sees no real video before its test.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import evolve, field, frozen
+from numpy.typing import NDArray
+
+from echosdk.clips.images import to_frames, to_images
+from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
+from echosdk.errors import DataError, TrainingError
+from echosdk.evaluation.clips import read_generated
+from echosdk.generation.files import Folder
+from echosdk.integrity import locked, private_folder
+from echosdk.interfaces import SPLITS, Category, DataSource, Label, Run, Split, Trainable, TrainingCheck, TrainingData
+from echosdk.plugin_set import PluginSet
+from echosdk.registry import Registry
+from echosdk.seeding import seed_of
+
+KIND = "downstream_validator"
+ENCODE_BATCH = 32
+Clips = Sequence[CachedClip]
+
+
+@frozen(kw_only=True)
+class Arm:
+    """One thing to train on: `fingerprint` says which data it is, and belongs to the name of what comes of it."""
+
+    name: str
+    train: Clips = field(repr=False)
+    val: Clips = field(repr=False)
+    fingerprint: str
+
+
+@frozen(kw_only=True)
+class Exam:
+    """One test: clips, and a digest of the data that they are of."""
+
+    name: str
+    clips: Clips = field(repr=False)
+    fingerprint: str
+
+
+@frozen(kw_only=True)
+class Bench:
+    """What all trainings share. `work` holds caches, checkpoints and models; it derives from real data."""
+
+    plugin_set: PluginSet
+    registry: Registry
+    labels: tuple[Label | Category, ...]
+    fps: float
+    shape: tuple[int, ...]
+    work: Path
+    seed: int
+    device: str
+    dtype: str
+    progress: bool
+    report: Callable[[str], None] = field(repr=False)
+
+    def trained(self, arm: Arm, number: int) -> tuple[Any, str]:
+        """Return the component that was trained on an arm from the number-th seed, and the name it is kept by.
+
+        One that is kept in `work` is not trained again; an interrupted training goes on.
+        """
+        choice = self.plugin_set.choices[KIND]
+        component = self.plugin_set.build(self.registry, KIND)
+        if not isinstance(component, Trainable):
+            raise TrainingError(f"{choice.use}: learns nothing, so no training can be compared; use another validator")
+        seed = seed_of(self.seed, "validate", number) % 2**31  # the same for every arm
+        made_of = (choice.use, dict(choice.parameters), arm.fingerprint, self.fps, seed, self.dtype)
+        slug = re.sub(r"\W+", "-", arm.name)
+        name = f"{slug}-{number}-{store_fingerprint(*made_of)[:12]}"
+        kept = private_folder(self.work / "models") / name
+        if not kept.is_dir():
+            if isinstance(component, TrainingCheck):
+                component.check_training()
+            run = Run(
+                folder=private_folder(self.work / "stages") / name,
+                seed=seed,
+                device=self.device,
+                dtype=self.dtype,  # type: ignore[arg-type]
+                progress=self.progress,
+                report=lambda line: self.report(f"{arm.name}, seed {number}: {line}"),
+            )
+            torch.manual_seed(seed)  # the networks' first weights
+            data = TrainingData(train=arm.train, val=arm.val, labels=self.labels, fps=self.fps, shape=self.shape)
+            component.fit(data, run)
+            partial = kept.with_name(f"{name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            for part in ("public", "private"):
+                (partial / part).mkdir(parents=True)
+            component.save(partial / "public", partial / "private")
+            partial.rename(kept)
+            shutil.rmtree(run.folder, ignore_errors=True)
+        # Always what was saved: a rerun that finds it there must read the same
+        component = self.plugin_set.build(self.registry, KIND)
+        component.load(kept / "public", kept / "private")
+        if hasattr(component, "to"):
+            component.to(self.device, torch.float32)
+        return component, name
+
+    def predict(self, arm: Arm, number: int, exam: Exam, label: str) -> NDArray[np.float64]:
+        """Return what the training made of a test's clips, `n`; what was predicted before is read."""
+        component, name = self.trained(arm, number)
+        about = store_fingerprint(exam.fingerprint, label, *(clip.id for clip in exam.clips))[:12]
+        path = private_folder(self.work / "predictions") / f"{name}-{exam.name}-{about}.json"
+        if path.is_file():
+            return np.array(json.loads(path.read_text()), float)
+        found = []
+        for clip in exam.clips:
+            read = component.predict(clip)
+            if label not in read:
+                raise DataError(f"{self.plugin_set.choices[KIND].use}: reads {', '.join(read)}, not {label!r}")
+            found.append(float(read[label]))
+        partial = path.with_suffix(".partial")
+        partial.touch(mode=0o600)
+        partial.write_text(json.dumps(found))
+        partial.replace(path)
+        return np.array(found, float)
+
+
+def real_stores(source: DataSource, fps: float, work: Path, report: Callable[[str], None]) -> dict[Split, Store]:
+    """Read all real clips once, into caches."""
+    stores = {}
+    for split in SPLITS:
+        report(f"data: reading the {split} split at {fps:g} frames/s")
+        fingerprint = store_fingerprint("pixels", source.fingerprint(), fps, split)
+        stores[split] = _once(work, f"real-{split}", fingerprint, lambda s=split: pixel_clips(source.clips(s), fps))
+    return stores
+
+
+def generated_stores(out: Folder, manifest: Mapping[str, Any], work: Path, number: int) -> dict[Split, Store]:
+    """Read a generated dataset once, into caches; a split that it has not is left out."""
+    stores = {}
+    for split in SPLITS:
+        shards = [entry["sha256"] for entry in manifest["shards"] if entry["split"] == split]
+        if shards:
+            stores[split] = _once(
+                work,
+                f"made-{number}-{split}",
+                store_fingerprint("made", *shards),
+                lambda s=split: ((clip, clip.frames) for clip in read_generated(out, manifest, (s,))),
+            )
+    return stores
+
+
+def reconstructed_stores(
+    real: Mapping[Split, Store], encoder: Any, digest: str, source: str, fps: float, work: Path, device: str
+) -> dict[Split, Store]:
+    """Pass the real training and validation clips through the encoder and back, frame by frame."""
+    encoder.to(device, torch.float32)
+
+    def copied(clips: Clips) -> Iterable[tuple[CachedClip, NDArray[Any]]]:
+        for clip in clips:
+            parts = to_images(clip.read()).split(ENCODE_BATCH)
+            yield clip, to_frames(torch.cat([encoder.decode(encoder.encode(part)).cpu() for part in parts]))
+
+    return {
+        split: _once(
+            work,
+            f"reconstructed-{split}",
+            store_fingerprint("reconstructed", source, fps, digest, split),
+            lambda s=split: copied(real[s]),
+        )
+        for split in ("train", "val")
+    }
+
+
+def relabelled(clips: Clips, label: str, values: NDArray[Any]) -> list[CachedClip]:
+    """Return the same clips with another value of a label."""
+    return [
+        evolve(clip, labels={**clip.labels, label: float(value)}) for clip, value in zip(clips, values, strict=True)
+    ]
+
+
+def share_of_patients(clips: Clips, share: float, seed: int) -> list[CachedClip]:
+    """Return the clips of a drawn share of the patients, at least two."""
+    groups = sorted({clip.group for clip in clips})
+    order = np.random.default_rng([seed, 1]).permutation(len(groups))
+    kept = {groups[i] for i in order[: max(2, round(share * len(groups)))]}
+    return [clip for clip in clips if clip.group in kept]
+
+
+def _once(work: Path, name: str, fingerprint: str, items: Any) -> Store:
+    folder = private_folder(work / "pixels")
+    with locked(folder):
+        return write_store(folder / name, fingerprint, items)

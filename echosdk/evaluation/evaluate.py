@@ -1,0 +1,325 @@
+"""How good is a generated dataset? Everything is measured against the training and against the held-out split.
+
+A distance to the training split alone would reward a model that remembers it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+import numpy as np
+import torch
+from attrs import define, field, frozen
+from numpy.typing import NDArray
+
+from echosdk.bundle import Bundle
+from echosdk.clips.array import ArrayClip
+from echosdk.clips.images import to_images
+from echosdk.errors import BundleError, EchoError, InputError, PrivacyError
+from echosdk.evaluation.clips import HELD_OUT, one_of_each_patient, read_generated, read_real
+from echosdk.evaluation.continuity import errors_by_window, frame_differences, seam_ratio_of, window_errors
+from echosdk.evaluation.distances import FEWEST, measure_sets
+from echosdk.evaluation.features import (
+    NEVER_HERE,
+    ClipExtractor,
+    StillExtractor,
+    alexnet,
+    of_filter,
+    of_validator,
+    perceptual_distance,
+    pixels,
+)
+from echosdk.evaluation.images import measure_copies, measure_values
+from echosdk.evaluation.intervals import BOOTSTRAP
+from echosdk.evaluation.labels import measure_labels, measure_windows
+from echosdk.evaluation.measurement import Measured, NotComputed, finite
+from echosdk.evaluation.temporal import Motion, measure_motion, motion_of
+from echosdk.generation.dataset import read_manifest
+from echosdk.generation.files import Folder
+from echosdk.generation.plan import Plan
+from echosdk.interfaces import Category, DataSource, Joins, Label
+from echosdk.plugin_set import PluginSet
+from echosdk.registry import Registry
+from echosdk.seeding import generator
+
+T = TypeVar("T")
+SAY_EVERY_SECONDS = 20.0
+BATCH = 32
+
+
+@frozen(kw_only=True)
+class Scorecard:
+    """What `echosdk evaluate` found. `n` is the size of every set that is compared with another.
+
+    `measured` is by subject: images, videos, motion, labels, reconstruction.
+    """
+
+    dataset: str
+    data: str
+    bundle: str | None
+    n: int
+    measured: Mapping[str, Sequence[Measured]]
+    not_computed: Sequence[NotComputed]
+
+    def plain(self) -> dict[str, Any]:
+        """Return it for JSON, in which what is no finite number is null."""
+        plain: dict[str, Any] = finite(attrs.asdict(self))
+        return plain
+
+
+@define
+class _Tools:
+    """What videos are looked at with, and what of that is missing."""
+
+    stills: list[StillExtractor] = field(factory=list)
+    clips: list[ClipExtractor] = field(factory=list)
+    encoder: Any = None
+    encoder_name: str = ""
+    validator: Any = None
+    missing: list[NotComputed] = field(factory=list)
+
+    def take(self, found: StillExtractor | ClipExtractor | NotComputed) -> None:
+        """Keep an extractor, or that there is none."""
+        if isinstance(found, StillExtractor):
+            self.stills.append(found)
+        elif isinstance(found, ClipExtractor):
+            self.clips.append(found)
+        else:
+            self.missing.append(found)
+
+
+@define
+class _Seen:
+    """What was seen of a set of clips, each read once: one frame of each, features, motion, labels."""
+
+    frames: list[NDArray[np.uint8]] = field(factory=list)
+    clip_features: list[list[NDArray[Any]]] = field(factory=list)
+    motion: list[Motion] = field(factory=list)
+    labels: list[Mapping[str, Any]] = field(factory=list)
+    read: list[Mapping[str, Any]] = field(factory=list)
+    differences: list[NDArray[np.float32]] = field(factory=list)
+    windows: list[NDArray[np.float64]] = field(factory=list)
+
+
+def evaluate(
+    out: str,
+    source: DataSource,
+    source_name: str,
+    *,
+    bundle: str | None = None,
+    videos: int = 500,
+    seed: int = 0,
+    device: str = "cpu",
+    registry: Registry | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Scorecard:
+    """Measure the dataset at `out` against real data.
+
+    At most `videos` generated videos are looked at, drawn by the seed, and twice as many of each real split, one of a
+    patient. The networks are those of the bundle that the dataset was made from, or of the one that is named; what
+    needs one that is not there is reported as not computed. Raises `InputError` where there is nothing to compare.
+    """
+    registry = registry or Registry.discover()
+    folder = Folder.at(out)
+    manifest = read_manifest(folder)
+    plan = Plan.of_public(manifest["plan"])
+    opened = bundle_of(bundle, plan, registry)
+    train = one_of_each_patient(source, ("train",), seed)
+    held_out = one_of_each_patient(source, HELD_OUT, seed)
+    total = int(manifest["counts"]["samples"])
+    n = min(total, videos, len(train) // 2, len(held_out) // 2)
+    if n < 1:
+        raise InputError(
+            f"{source_name}: {len(train)} training and {len(held_out)} held-out patients, {total} videos in {out}: "
+            "a comparison needs at least two patients of each and a video"
+        )
+    tools = _tools(opened, plan, registry, device)
+    window, seams = _joins(plan, registry, tools)
+    report(f"comparing {n} generated videos with {n} training and {n} held-out ones, one of each patient")
+
+    drawn = set(np.random.default_rng([seed, total]).permutation(total)[:n].tolist())
+    numeric: Label | None = None
+    made = _Seen()
+    chosen = (clip for i, clip in enumerate(read_generated(folder, manifest)) if i in drawn)
+    for clip in _said(chosen, n, "generated videos", report):
+        _see(clip, made, tools, plan.fps, seed, read=True)
+        if opened and len(made.read) == 1:
+            numeric = _label_read(opened.manifest.labels, made.read[0], tools)
+        made.differences.append(frame_differences(clip.frames))
+        if numeric and plan.num_frames > window > 0:
+            made.windows.append(errors_by_window(clip.frames, clip.labels, numeric.name, tools.validator, window))
+    shape = made.frames[0].shape
+    seen = {}
+    for against, clips in (("train", train), ("held-out", held_out)):
+        seen[against] = _Seen()
+        wanted = clips[: 2 * n]  # two disjoint sets of n, for the floor
+        for clip in _said(read_real(wanted, plan.fps, shape), len(wanted), f"{against} videos", report):
+            _see(clip, seen[against], tools, plan.fps, seed, read=against == "held-out")
+
+    measured: dict[str, list[Measured]] = {"images": [], "videos": [], "motion": [], "labels": []}
+    report("measuring distances")
+    if n < FEWEST:
+        why = f"{n} videos of a kind are compared; it needs {FEWEST}, and as many patients twice in each real split"
+        tools.missing.append(NotComputed(name="distances of sets", why=why))
+    for against, real in seen.items():
+        if n >= FEWEST:
+            for still in tools.stills:
+                ours, theirs = (still.of(to_images(np.stack(each.frames))) for each in (made, real))
+                measured["images"] += measure_sets(theirs, ours, features=still.name, against=against, seed=seed)
+            for i, extractor in enumerate(tools.clips):
+                ours, theirs = (np.stack([row[i] for row in each.clip_features]) for each in (made, real))
+                measured["videos"] += measure_sets(theirs, ours, features=extractor.name, against=against, seed=seed)
+        measured["motion"] += measure_motion(real.motion, made.motion, against=against, seed=seed)
+    measured["motion"] += _seam_measure(made, seams, tools)
+    if numeric:
+        asked, read = _values(made.labels, numeric), _values(made.read, numeric)
+        true, truly_read = (_values(rows, numeric) for rows in (seen["held-out"].labels, seen["held-out"].read))
+        measured["labels"] += measure_labels(numeric, asked, read, true, truly_read, seed)
+        if made.windows:
+            measured["labels"] += measure_windows(numeric, window_errors(np.array(made.windows), window))
+    measured["reconstruction"] = _reconstruction(seen["held-out"], tools, n, seed)
+    return Scorecard(
+        dataset=out.rstrip("/").rpartition("/")[2],
+        data=source_name.partition(":")[0].partition("?")[0],
+        bundle=opened.folder.name if opened else None,
+        n=n,
+        measured={subject: found for subject, found in measured.items() if found},
+        not_computed=tools.missing,
+    )
+
+
+def bundle_of(name: str | None, plan: Plan, registry: Registry) -> Bundle | None:
+    """Open the bundle that is named, which must be there, or the plan's own, where a package offers it as it was."""
+    if name is not None:
+        return Bundle.open(name, registry)
+    if plan.bundle not in registry.names("bundle"):
+        return None
+    opened = Bundle.open(plan.bundle, registry)
+    return opened if opened.digest == plan.bundle_digest else None
+
+
+def _tools(bundle: Bundle | None, plan: Plan, registry: Registry, device: str) -> _Tools:
+    tools = _Tools(stills=[pixels()], missing=[*NEVER_HERE])
+    tools.take(alexnet())
+    if bundle is None:
+        why = "the bundle that the dataset was made from is not here"
+        what = "labels read again, reconstruction, distances in the bundle's own features"
+        tools.missing.append(NotComputed(name=what, why=why, remedy="--bundle PATH"))
+        return tools
+
+    def loaded(kind: str, what: str) -> Any:
+        name = bundle.plugin_set.choices[kind].use
+        try:
+            component = bundle.plugin_set.build(registry, kind)
+            bundle.load(kind, component, name)
+        except (BundleError, PrivacyError) as error:
+            tools.missing.append(NotComputed(name=what, why=str(error)))
+            return None
+        return component
+
+    names = {kind: choice.use for kind, choice in bundle.plugin_set.choices.items()}
+    tools.encoder = loaded("encoder", "reconstruction")
+    tools.encoder_name = names["encoder"]
+    if tools.encoder is not None:
+        tools.encoder.to(device, torch.float32)
+        judge = loaded("privacy_filter", "distances of images in the privacy filter's features")
+        if judge is not None:
+            tools.take(of_filter(names["privacy_filter"], judge, tools.encoder))
+    tools.validator = loaded("downstream_validator", "labels read again, distances of videos")
+    if tools.validator is not None:
+        tools.take(of_validator(names["downstream_validator"], tools.validator))
+    return tools
+
+
+def _joins(plan: Plan, registry: Registry, tools: _Tools) -> tuple[int, list[int]]:
+    """Return the animator's window, and the frames before which two windows meet; 0 and none where it is unknown."""
+    name = "seam ratio"
+    try:
+        plugin_set = PluginSet.from_plain(plan.plugin_set, where="plan")
+        window = int(plugin_set.build(registry, "video_animator").window)
+        stitcher = plugin_set.build(registry, "stitcher")
+    except EchoError as error:  # another machine's plugins
+        tools.missing.append(NotComputed(name=name, why=str(error)))
+        return 0, []
+    if plan.num_frames <= window:
+        why = f"the videos are no longer than the animator's window of {window} frames"
+        tools.missing.append(NotComputed(name=name, why=why))
+        return window, []
+    if not isinstance(stitcher, Joins):
+        used = plugin_set.choices["stitcher"].use
+        tools.missing.append(NotComputed(name=name, why=f"{used} does not say where it joins (no method `seams`)"))
+        return window, []
+    return window, list(stitcher.seams(plan.num_frames, window))
+
+
+def _label_read(labels: Sequence[Label | Category], read: Mapping[str, Any], tools: _Tools) -> Label | None:
+    """Return the first numeric label that the validator reads; a category is not read again."""
+    numeric = [label for label in labels if isinstance(label, Label) and label.name in read]
+    if not numeric:
+        what = f"{', '.join(read)} read again, against what was asked for"
+        tools.missing.append(NotComputed(name=what, why="only numeric labels are, so far"))
+    return numeric[0] if numeric else None
+
+
+def _see(clip: ArrayClip, seen: _Seen, tools: _Tools, fps: float, seed: int, *, read: bool) -> None:
+    index = int(torch.randint(clip.num_frames, (), generator=generator(seed, "frame", clip.id)))
+    seen.frames.append(clip.frames[index].copy())
+    seen.clip_features.append([extractor.of(clip) for extractor in tools.clips])
+    seen.motion.append(motion_of(clip.frames, fps))
+    if read and tools.validator is not None:
+        seen.labels.append(clip.labels)
+        seen.read.append(tools.validator.predict(clip))
+
+
+def _seam_measure(made: _Seen, seams: Sequence[int], tools: _Tools) -> list[Measured]:
+    if not seams:
+        return []
+    found = seam_ratio_of(np.array(made.differences), seams)
+    if not math.isfinite(found.ratio):
+        tools.missing.append(NotComputed(name="seam ratio", why="nothing moves in these videos"))
+        return []
+    return [
+        Measured(
+            name="motion: at the seams over elsewhere",
+            direction="one",
+            n=found.videos,
+            value=found.ratio,
+            low=found.low,
+            high=found.high,
+            interval=BOOTSTRAP,
+        )
+    ]
+
+
+def _reconstruction(held_out: _Seen, tools: _Tools, n: int, seed: int) -> list[Measured]:
+    """Measure what the encoder makes of one frame of each of n held-out patients."""
+    if tools.encoder is None:
+        return []
+    images = to_images(np.stack(held_out.frames[:n]))
+    copies = torch.cat([tools.encoder.decode(tools.encoder.encode(part)).cpu() for part in images.split(BATCH)])
+    copies = copies.clamp(-1, 1)
+    found = measure_copies(images, copies, of=tools.encoder_name, against="held-out", seed=seed)
+    lpips = perceptual_distance()
+    if isinstance(lpips, NotComputed):
+        tools.missing.append(lpips)
+        return found
+    name = f"LPIPS, AlexNet ({tools.encoder_name})"
+    return [*found, measure_values(lpips(images, copies), name, "lower", "held-out", seed)]
+
+
+def _values(rows: Sequence[Mapping[str, Any]], label: Label) -> NDArray[Any]:
+    return np.array([row[label.name] for row in rows], float)
+
+
+def _said(items: Iterable[T], total: int, what: str, report: Callable[[str], None]) -> Iterator[T]:
+    """Pass items on and say now and then how many there were."""
+    said = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - said > SAY_EVERY_SECONDS:
+            said = time.monotonic()
+            report(f"{what}: {number} of {total}")
+        yield item

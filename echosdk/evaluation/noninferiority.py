@@ -1,0 +1,221 @@
+"""Is a model trained on synthetic data worse than one trained on real data, and by how much?
+
+Both are tested on the same patients, so patients are resampled together; each training from another seed, and each
+generated dataset, is one draw of many that could have been. All three enter the interval of the difference
+
+    d = MAE(synthetic) - MAE(real),    Var(d) = V_patients + V_real + V_synthetic.
+
+V_patients is the variance of d under a bootstrap of patients, jointly over all models. V_real is the variance of a
+model's MAE over seeds, divided by their number. V_synthetic is the same, or, where there are several datasets, the
+variance of their means divided by their number: that holds the seeds' too. The interval is Student's, with the degrees
+of freedom of Satterthwaite (1946). What models and patients have together is counted in more than one term, so the
+interval is a little too wide, never too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from attrs import field, frozen
+from attrs.validators import gt
+from numpy.typing import NDArray
+from scipy import special
+
+from echosdk.evaluation.intervals import CHUNK, RESAMPLES
+
+Array = NDArray[Any]
+Verdict = Literal["substitute", "worse", "not shown"]
+
+LEVEL = 0.025
+"""Of each of the two one-sided tests."""
+POWER = 0.8
+MOST_PATIENTS = 1_000_000
+SEEDS_TO_TRY = (3, 5, 10, 20, 50)
+
+
+@frozen(kw_only=True)
+class Variance:
+    """What the difference's variance is made of, and with how many degrees of freedom each part was found."""
+
+    patients: float
+    real: float
+    synthetic: float
+    df_patients: float
+    df_real: float
+    df_synthetic: float
+
+    @property
+    def total(self) -> float:
+        return self.patients + self.real + self.synthetic
+
+    @property
+    def df(self) -> float:
+        """Satterthwaite's degrees of freedom of the total."""
+        parts = (
+            (self.patients, self.df_patients),
+            (self.real, self.df_real),
+            (self.synthetic, self.df_synthetic),
+        )
+        below = sum(part**2 / df for part, df in parts if part)
+        return self.total**2 / below if below else self.df_patients
+
+
+@frozen(kw_only=True)
+class Needed:
+    """How many test patients would show non-inferiority with so many seeds, in 80 % of trials; None where none do."""
+
+    seeds: int
+    patients: int | None
+
+
+@frozen(kw_only=True)
+class Comparison:
+    """The verdict, and what it rests on. `low` and `high` are the two-sided 95 % interval of the difference.
+
+    `p_noninferior` is of the test that the difference is the margin or more; `p_equivalent` is the larger of the two
+    one-sided tests' (TOST). `power` is the chance to show non-inferiority in a trial of this size, were there no
+    difference at all.
+    """
+
+    verdict: Verdict
+    margin: float = field(validator=gt(0))
+    difference: float
+    low: float
+    high: float
+    df: float
+    standard_error: float
+    p_noninferior: float
+    p_equivalent: float
+    equivalent: bool
+    patients: int
+    seeds: int
+    datasets: int
+    variance: Variance
+    power: float
+
+
+def compare(
+    real: Array, synthetic: Array, patients: Array, margin: float, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """Compare absolute errors on the same n clips: `real` `s n` of s seeds, `synthetic` `g s n` of g datasets.
+
+    `patients` `n` says whose clip each is. Raises `ValueError` for fewer than two seeds of either, without which the
+    variance of a training is unknown, and for fewer than two patients.
+    """
+    groups, place = np.unique(patients, return_inverse=True)
+    if len(real) < 2 or synthetic.shape[1] < 2 or len(groups) < 2:
+        raise ValueError("a comparison wants at least two seeds of each training, and two test patients")
+    datasets, seeds, _ = synthetic.shape
+    sums, counts = per_patient(synthetic.mean((0, 1)) - real.mean(0), place), np.bincount(place)
+    difference = float(sums.sum() / counts.sum())
+    resampled = np.concatenate([w @ sums / (w @ counts) for w in patient_weights(len(groups), resamples, seed)])
+    own = real.mean(1)
+    theirs = synthetic.mean(2)
+    several = datasets > 1
+    units = theirs.mean(1) if several else theirs[0]
+    variance = Variance(
+        patients=float(resampled.var(ddof=1)) * len(groups) / (len(groups) - 1),
+        real=float(own.var(ddof=1)) / len(own),
+        synthetic=float(units.var(ddof=1)) / len(units),
+        df_patients=len(groups) - 1,
+        df_real=len(own) - 1,
+        df_synthetic=len(units) - 1,
+    )
+    error, df = float(np.sqrt(variance.total)), variance.df
+    reach = float(special.stdtrit(df, 1 - LEVEL)) * error
+    p_noninferior = _p(difference - margin, error, df)
+    p_equivalent = max(p_noninferior, _p(-difference - margin, error, df))
+    low, high = difference - reach, difference + reach
+    return Comparison(
+        verdict="substitute" if high < margin else "worse" if low > margin else "not shown",
+        margin=margin,
+        difference=difference,
+        low=low,
+        high=high,
+        df=df,
+        standard_error=error,
+        p_noninferior=p_noninferior,
+        p_equivalent=p_equivalent,
+        equivalent=p_equivalent < LEVEL,
+        patients=len(groups),
+        seeds=seeds,
+        datasets=datasets,
+        variance=variance,
+        power=power(variance, margin),
+    )
+
+
+def power(
+    variance: Variance, margin: float, difference: float = 0.0, *, patients: float = 1.0, seeds: float = 1.0
+) -> float:
+    """Return the chance to show non-inferiority if the difference is so, in a trial so many times as large.
+
+    `patients` and `seeds` are factors on the numbers with which the variance was found (of datasets where there are
+    several). Student's distribution is shifted, which is near the non-central one.
+    """
+    larger = _scaled(variance, patients, seeds)
+    if not larger.total:
+        return 1.0 if difference < margin else 0.0
+    reach = float(special.stdtrit(larger.df, 1 - LEVEL))
+    return float(special.stdtr(larger.df, (margin - difference) / np.sqrt(larger.total) - reach))
+
+
+def needed(found: Comparison) -> tuple[Needed, ...]:
+    """Return the sizes of trial that would have 80 % power, were there no difference at all."""
+    sizes = (found.seeds, *(tried for tried in SEEDS_TO_TRY if tried > found.seeds))
+    return tuple(
+        Needed(seeds=each, patients=patients_needed(found.variance, found.margin, found.patients, each / found.seeds))
+        for each in sizes
+    )
+
+
+def patients_needed(variance: Variance, margin: float, patients: int, seeds: float = 1.0) -> int | None:
+    """Return the fewest test patients with 80 % power at no difference, with `seeds` times as many seeds."""
+    low, high = 2, MOST_PATIENTS
+    if power(variance, margin, patients=high / patients, seeds=seeds) < POWER:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if power(variance, margin, patients=middle / patients, seeds=seeds) < POWER:
+            low = middle + 1
+        else:
+            high = middle
+    return high
+
+
+def per_patient(values: Array, place: Array) -> Array:
+    """Sum values `... n` of clips to patients `... p`; `place` is each clip's patient."""
+    sums = np.zeros((*values.shape[:-1], int(place.max()) + 1))
+    for clip, patient in enumerate(place):
+        sums[..., patient] += values[..., clip]
+    return sums
+
+
+def patient_weights(patients: int, resamples: int, seed: int) -> Iterator[Array]:
+    """Yield how often each patient is drawn in each resample, `b p`, some at a time."""
+    rng = np.random.default_rng(seed)
+    for first in range(0, resamples, CHUNK):
+        yield rng.multinomial(patients, np.full(patients, 1 / patients), size=min(CHUNK, resamples - first))
+
+
+def _scaled(variance: Variance, patients: float, seeds: float) -> Variance:
+    def freedom(df: float, factor: float) -> float:
+        return max(1.0, (df + 1) * factor - 1)
+
+    return Variance(
+        patients=variance.patients / patients,
+        real=variance.real / seeds,
+        synthetic=variance.synthetic / seeds,
+        df_patients=freedom(variance.df_patients, patients),
+        df_real=freedom(variance.df_real, seeds),
+        df_synthetic=freedom(variance.df_synthetic, seeds),
+    )
+
+
+def _p(above: float, error: float, df: float) -> float:
+    """Return the chance of so small an estimate, were the truth at the margin."""
+    if not error:
+        return float(above >= 0)
+    return float(special.stdtr(df, above / error))

@@ -1,0 +1,87 @@
+"""A row of the paper's table 4: R2, MAE and RMSE of several trainings on one test split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from echosdk.evaluation.intervals import RESAMPLES
+from echosdk.evaluation.measurement import Measured
+from echosdk.evaluation.noninferiority import patient_weights, per_patient
+
+PATIENTS = "bootstrap of patients, jointly over seeds"
+
+
+@frozen(kw_only=True)
+class Row:
+    """One row of table 4: the mean over seeds of R2, MAE and RMSE, and each training's MAE.
+
+    The intervals are of patients alone; how much trainings differ is `mae_by_seed`.
+    """
+
+    trained_on: str
+    tested_on: str
+    seeds: int
+    r2: Measured
+    mae: Measured
+    rmse: Measured
+    bias: Measured
+    mae_by_seed: tuple[float, ...]
+
+
+def make_row(
+    trained_on: str,
+    tested_on: str,
+    read: NDArray[Any],
+    true: NDArray[Any],
+    patients: NDArray[Any],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Row:
+    """Return R2, MAE, RMSE and bias of readings `s n` of n clips, meaned over seeds, with patients resampled."""
+    groups, place = np.unique(patients, return_inverse=True)
+    error = read - true
+    sums = {
+        "count": per_patient(np.ones_like(true), place),
+        "label": per_patient(true - true.mean(), place),
+        "label2": per_patient((true - true.mean()) ** 2, place),
+        "error": per_patient(error, place),
+        "absolute": per_patient(np.abs(error), place),
+        "squared": per_patient(error**2, place),
+    }
+
+    def figures(weights: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return each figure for each row of patients' weights `b p`."""
+        total = {name: weights @ values.T for name, values in sums.items()}  # b or b s
+        count, spread = total["count"], total["label2"] - total["label"] ** 2 / total["count"]
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample of one label has no R2
+            r2 = 1 - total["squared"].mean(1) / spread
+        return {
+            "R2": np.where(np.isfinite(r2), r2, np.nan),
+            "MAE": total["absolute"].mean(1) / count,
+            "RMSE": np.sqrt(total["squared"] / count[:, None]).mean(1),
+            "bias": total["error"].mean(1) / count,
+        }
+
+    point = figures(np.ones((1, len(groups))))
+    drawn = [figures(weights) for weights in patient_weights(len(groups), resamples, seed)]
+    directions: dict[str, Any] = {"R2": "higher", "MAE": "lower", "RMSE": "lower", "bias": "zero"}
+    found = {}
+    for name, direction in directions.items():
+        low, high = np.nanquantile(np.concatenate([part[name] for part in drawn]), (0.025, 0.975))
+        found[name.lower()] = Measured(
+            name=name,
+            direction=direction,
+            n=len(groups),
+            value=float(point[name][0]),
+            low=float(low),
+            high=float(high),
+            interval=PATIENTS,
+            against=tested_on,
+        )
+    by_seed = tuple(float(value) for value in np.abs(error).mean(1))
+    return Row(trained_on=trained_on, tested_on=tested_on, seeds=len(read), mae_by_seed=by_seed, **found)

@@ -1,0 +1,124 @@
+"""Distances of sets agree with closed forms, with other people's code and with a plain reading of their definitions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from echosdk.evaluation.distances import (
+    SET_MEASURES,
+    coverage,
+    density,
+    diversity,
+    frechet_distance,
+    kernel_distance,
+    measure_sets,
+    precision,
+    recall,
+)
+from echosdk.evaluation.intervals import half_sample_error, mean_interval
+
+
+def normal(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(shift, scale, (n, d))
+
+
+def exactly(n: int, mean: np.ndarray, covariance: np.ndarray, seed: int) -> np.ndarray:
+    """Items whose sample mean and covariance are exactly those."""
+    drawn = normal(n, len(mean), seed)
+    drawn -= drawn.mean(0)
+    white = drawn @ np.linalg.inv(np.linalg.cholesky(np.cov(drawn.T))).T
+    return white @ np.linalg.cholesky(covariance).T + mean
+
+
+def test_the_frechet_distance_is_the_closed_form_of_commuting_covariances():
+    """For diagonal covariances it is |m1 - m2|^2 + sum (s1 - s2)^2."""
+    m1, m2, s1, s2 = np.array([0, 1, 2.0]), np.array([1, 1, 0.0]), np.array([1, 2, 3.0]), np.array([2, 0.5, 3])
+    a, b = exactly(40, m1, np.diag(s1**2), 0), exactly(60, m2, np.diag(s2**2), 1)
+    assert frechet_distance(a, b) == pytest.approx(((m1 - m2) ** 2).sum() + ((s1 - s2) ** 2).sum())
+
+
+@pytest.mark.parametrize(("n", "m"), [(200, 150), (20, 30)], ids=["more items than features", "fewer"])
+def test_the_frechet_distance_is_that_of_torchmetrics(n, m):
+    from torchmetrics.image.fid import _compute_fid
+
+    a, b = normal(n, 40, 0), normal(m, 40, 1, 1.5, 0.3) @ normal(40, 40, 2)
+    mean_and_covariance = [torch.from_numpy(x) for items in (a, b) for x in (items.mean(0), np.cov(items.T))]
+    theirs = float(_compute_fid(*mean_and_covariance))
+    assert frechet_distance(a, b) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_the_kernel_distance_is_that_of_torchmetrics():
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = normal(50, 10, 0), normal(50, 10, 1, 1.3, 0.2)
+    assert kernel_distance(a, b) == pytest.approx(float(poly_mmd(torch.from_numpy(a), torch.from_numpy(b))), rel=1e-9)
+
+
+def test_neighbourhoods_are_as_their_papers_define_them():
+    real, made = normal(30, 3, 0), normal(25, 3, 1, 1.2, 0.5)
+
+    def radius(items: np.ndarray, i: int, k: int) -> float:
+        return sorted(float(np.linalg.norm(items[i] - other)) for j, other in enumerate(items) if j != i)[k - 1]
+
+    def within(x: np.ndarray, items: np.ndarray, k: int) -> int:
+        return sum(np.linalg.norm(x - items[i]) <= radius(items, i, k) for i in range(len(items)))
+
+    assert precision(real, made) == pytest.approx(np.mean([within(x, real, 3) > 0 for x in made]))
+    assert recall(real, made) == pytest.approx(np.mean([within(x, made, 3) > 0 for x in real]))
+    assert density(real, made) == pytest.approx(np.mean([within(x, real, 5) / 5 for x in made]))
+    nearest = [min(np.linalg.norm(x - y) for y in made) for x in real]
+    assert coverage(real, made) == pytest.approx(np.mean([d <= radius(real, i, 5) for i, d in enumerate(nearest)]))
+
+
+def test_a_set_that_shows_one_thing_has_no_recall_and_no_diversity():
+    real = normal(60, 4, 0)
+    collapsed = np.repeat(real[:1], 30, 0) + normal(30, 4, 1, 1e-3)
+    assert precision(real, collapsed) == 1
+    assert recall(real, collapsed) < 0.1
+    assert coverage(real, collapsed) < 0.3
+    assert diversity(real, collapsed) < 0.01
+    assert diversity(real, normal(60, 4, 2)) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("measure", ["Fréchet distance", "kernel distance", "coverage"])
+def test_the_interval_of_half_samples_covers_what_is_expected_at_that_size(measure):
+    of = next(each.of for each in SET_MEASURES if each.name == measure)
+    drawn = [(normal(60, 3, 2 * i), normal(60, 3, 2 * i + 1, 1.2, 0.4)) for i in range(150)]
+    expected = np.mean([of(*sets) for sets in drawn])
+    covered = [
+        abs(of(*sets) - expected) <= 1.96 * half_sample_error(of, *sets, seed=i, resamples=40)
+        for i, sets in enumerate(drawn)
+    ]
+    assert 0.88 <= np.mean(covered) <= 1.0
+
+
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    intervals = [mean_interval(rng.normal(1, 2, 80), seed=i, resamples=400) for i in range(300)]
+    assert 0.91 <= np.mean([low <= 1 <= high for low, high in intervals]) <= 0.98
+
+
+def test_a_set_of_the_real_distribution_lies_at_the_floor_and_another_above_it():
+    real = normal(200, 5, 0)
+    measure = partial(measure_sets, real, features="numbers", against="held-out")
+    same = {each.name: each for each in measure(normal(60, 5, 1))}
+    other = {each.name: each for each in measure(normal(60, 5, 2, 1.5, 0.5))}
+    assert all(each.n == 60 and each.floor is not None and each.floor.n == 60 for each in same.values())
+    assert all(each.low <= each.value <= each.high for each in (*same.values(), *other.values()))
+    name = "Fréchet distance (numbers)"
+    assert same[name].floor.low <= same[name].value <= 2 * same[name].floor.high
+    assert other[name].low > other[name].floor.high
+    assert other["kernel distance (numbers)"].low > 0 > same["kernel distance (numbers)"].low
+
+
+def test_no_measure_of_sets_bears_the_name_of_inception():
+    assert not any(word in each.name for each in SET_MEASURES for word in ("FID", "Inception", "KID"))
+
+
+def test_too_few_real_items_for_a_floor_are_refused():
+    with pytest.raises(ValueError, match="20 items want at least 40 real ones, not 30, and 14 at least"):
+        measure_sets(normal(30, 3, 0), normal(20, 3, 1), features="", against="")

@@ -1,0 +1,128 @@
+"""The verdict is right as often as it says: on simulated trials in which the truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from echosdk.evaluation.noninferiority import Variance, compare, patients_needed, power
+
+MARGIN = 0.5
+
+
+def trial(
+    rng: np.random.Generator,
+    difference: float,
+    *,
+    patients: int = 60,
+    seeds: int = 4,
+    datasets: int = 1,
+    patient: float = 1.0,
+    seed: float = 0.1,
+    dataset: float = 0.0,
+    clips: int = 1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Absolute errors of models: a patient's own, shared by all; one for patient and arm; one for each training."""
+    shared = rng.normal(0, 2, patients)
+    arm = rng.normal(0, patient / np.sqrt(2), (2, patients))
+    own = 4 + shared + arm[0] + rng.normal(0, seed, (seeds, 1)) + rng.normal(0, 0.3, (seeds, patients))
+    theirs = (
+        4 + difference + shared + arm[1]
+        + rng.normal(0, dataset, (datasets, 1, 1)) + rng.normal(0, seed, (datasets, seeds, 1))
+        + rng.normal(0, 0.3, (datasets, seeds, patients))
+    )  # fmt: skip
+    whose = np.repeat(np.arange(patients), clips)
+    return own[:, whose], theirs[..., whose], whose
+
+
+def rate(verdict: str, difference: float, trials: int = 400, **of: float) -> float:
+    rng = np.random.default_rng(0)
+    found = [compare(*trial(rng, difference, **of), MARGIN, resamples=200, seed=i).verdict for i in range(trials)]
+    return float(np.mean([each == verdict for each in found]))
+
+
+SETTINGS = {
+    "patients weigh most": {},
+    "seeds weigh most": {"patient": 0.3, "seed": 0.25, "patients": 100},
+    "two clips of a patient": {"clips": 2},
+    "several datasets": {"datasets": 4, "dataset": 0.2, "patient": 0.5},
+}
+
+
+@pytest.mark.parametrize("of", SETTINGS.values(), ids=SETTINGS)
+def test_at_the_margin_a_substitute_is_declared_as_rarely_as_it_says(of):
+    assert rate("substitute", MARGIN, **of) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 400)
+
+
+def test_at_the_margin_worse_is_declared_as_rarely():
+    assert rate("worse", MARGIN) <= 0.05
+
+
+def test_leaving_the_seeds_out_would_declare_it_too_often():
+    """The settings can tell: with the patients' variance alone the test would not hold its level."""
+    rng, wrong = np.random.default_rng(0), 0
+    for i in range(200):
+        found = compare(*trial(rng, MARGIN, **SETTINGS["seeds weigh most"]), MARGIN, resamples=200, seed=i)
+        wrong += found.difference + 1.96 * np.sqrt(found.variance.patients) < MARGIN
+    assert wrong / 200 > 0.1
+
+
+def test_a_harmless_difference_is_shown_as_often_as_the_power_says_and_a_harmful_one_is_seen():
+    rng = np.random.default_rng(1)
+    found = [compare(*trial(rng, 0.0), MARGIN, resamples=200, seed=i) for i in range(200)]
+    shown = np.mean([each.verdict == "substitute" for each in found])
+    assert shown == pytest.approx(np.mean([each.power for each in found]), abs=0.08)
+    assert 0.6 < shown < 1
+    assert rate("substitute", 0.0, trials=100, patients=300, seed=0.02) == 1
+    assert rate("worse", 1.5, trials=100) > 0.95
+
+
+def test_the_interval_covers_the_difference_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    found = [compare(*trial(rng, 0.3), MARGIN, resamples=200, seed=i) for i in range(400)]
+    assert 0.93 <= np.mean([each.low <= 0.3 <= each.high for each in found]) <= 1.0
+
+
+def test_two_one_sided_tests_show_equivalence_only_within_the_margin_on_both_sides():
+    rng = np.random.default_rng(3)
+    same = compare(*trial(rng, 0.0, patients=400, seed=0.01), MARGIN)
+    better = compare(*trial(rng, -1.0, patients=400, seed=0.01), MARGIN)
+    assert same.equivalent
+    assert same.p_equivalent < 0.025
+    assert better.verdict == "substitute"
+    assert not better.equivalent
+    assert better.p_noninferior < 1e-6 < better.p_equivalent
+
+
+def test_patients_alone_give_the_paired_t_test():
+    """Where every training is the same, the verdict is a paired test's."""
+    rng = np.random.default_rng(4)
+    errors = rng.normal(4, 1, (2, 80))
+    found = compare(np.repeat(errors[:1], 3, 0), np.repeat(errors[None, 1:], 3, 1), np.arange(80), MARGIN)
+    theirs = stats.ttest_rel(errors[1], errors[0]).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(theirs), abs=0.02)
+    assert found.df == pytest.approx(79)
+
+
+def test_degrees_of_freedom_are_welchs_where_only_the_seeds_differ():
+    a, b = np.array([1.0, 2, 3, 4.5]), np.array([2.0, 2.2, 2.1, 2.6])
+    found = compare(np.repeat(a[:, None], 20, 1), np.repeat(b[None, :, None], 20, 2), np.arange(20), MARGIN)
+    welch = stats.ttest_ind(b, a, equal_var=False)
+    assert found.df == pytest.approx(welch.df)
+    assert (found.low, found.high) == pytest.approx(tuple(welch.confidence_interval(0.95)))
+
+
+def test_more_patients_or_seeds_are_asked_for_until_they_would_do():
+    variance = Variance(patients=0.04, real=0.002, synthetic=0.002, df_patients=49, df_real=4, df_synthetic=4)
+    enough = patients_needed(variance, MARGIN, 50)
+    assert enough is not None
+    assert power(variance, MARGIN, patients=enough / 50) >= 0.8 > power(variance, MARGIN, patients=(enough - 1) / 50)
+    noisy = Variance(patients=0.04, real=0.2, synthetic=0.2, df_patients=49, df_real=2, df_synthetic=2)
+    assert patients_needed(noisy, MARGIN, 50) is None
+    assert patients_needed(noisy, MARGIN, 50, seeds=20) is not None
+
+
+def test_one_seed_tells_nothing_of_training():
+    with pytest.raises(ValueError, match="at least two seeds of each training"):
+        compare(np.ones((1, 5)), np.ones((1, 1, 5)), np.arange(5), MARGIN)

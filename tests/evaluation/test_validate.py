@@ -1,0 +1,279 @@
+"""`validate` trains on real and on generated data alike, tests on the same patients, and gives a verdict."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from attrs import define, evolve, field
+
+import echosdk
+from echosdk import Registry
+from echosdk.bundle import Bundle
+from echosdk.evaluation.downstream import KIND
+from echosdk.evaluation.rows import make_row
+from echosdk.evaluation.validate import Wanted, validate
+from echosdk.generation.generate import Options, generate
+
+LABEL = "simulated_EF"
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to Python
+
+
+@define
+class Reader:
+    """Knows the true label, and errs by 2 and a little that its seed decides; by more where it has seen synthetic."""
+
+    off_synthetic: float = 0.0
+    min_frames: ClassVar[int] = 1
+    fps: ClassVar[float] = 16.0
+    seen: ClassVar[list[dict[str, Any]]] = []
+    _error: float = field(init=False, default=0.0)
+
+    def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+        ids = {split: [clip.id for clip in getattr(data, split)] for split in ("train", "val")}
+        self.seen.append({"seed": run.seed, **ids, "labels": [clip.labels[LABEL] for clip in data.train]})
+        synthetic = np.mean([each.startswith("synthetic") for each in ids["train"]])
+        self._error = 2.0 + run.seed % 7 / 100 + self.off_synthetic * float(synthetic)
+        return {}
+
+    def save(self, public: Path, private: Path) -> None:
+        (public / "error.json").write_text(json.dumps(self._error))
+
+    def load(self, public: Path, private: Path | None) -> None:
+        self._error = json.loads((public / "error.json").read_text())
+
+    def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
+        return {LABEL: float(clip.labels[LABEL]) + self._error}
+
+    def score(self, test: Any) -> Mapping[str, float]:
+        return {}
+
+
+@pytest.fixture(scope="module")
+def readers(registry: Registry) -> Registry:
+    @echosdk.hookimpl
+    def echosdk_downstream_validators() -> Any:
+        yield echosdk.Component(name="reader", build=Reader, summary="A test's.")
+
+    module = ModuleType("readers")
+    module.echosdk_downstream_validators = echosdk_downstream_validators  # type: ignore[attr-defined]
+    return Registry((*registry.offers, *Registry.of(module).offers))
+
+
+def by_reader(off: float = 0.0, **more: Any) -> Wanted:
+    use = (f"{KIND}=reader",)
+    return Wanted(use=use, set_=(f"{KIND}.off_synthetic={off}",), reconstruct=False, resamples=500, **more)
+
+
+@pytest.fixture(scope="module")
+def validated(made: Path, real: Any, trained_tiny: Bundle, registry: Registry, tmp_path_factory: Any) -> Any:
+    """With the tiny regressor, and every row; and the folder that it worked in."""
+    work = tmp_path_factory.mktemp("validate") / "work"
+    wanted = Wanted(bundle=str(trained_tiny.folder), seeds=2, relabel=True, augment=True, resamples=500)
+    return validate([str(made)], real, "phantom", work, wanted, registry=registry), work, wanted
+
+
+def test_the_rows_are_those_of_table_four_and_what_was_asked_for(validated):
+    found, _, _ = validated
+    assert [(row.trained_on, row.tested_on) for row in found.rows] == [
+        ("real", "real"),
+        ("reconstructed", "real"),
+        ("synthetic", "real"),
+        ("synthetic", "synthetic"),
+        ("synthetic relabelled", "real"),
+        ("real and synthetic", "real"),
+        ("10 % of real", "real"),
+        ("10 % of real and synthetic", "real"),
+    ]
+    for row in found.rows:
+        for figure in (row.r2, row.mae, row.rmse, row.bias):
+            assert figure.low <= figure.value <= figure.high
+            assert figure.n == (4 if row.tested_on == "synthetic" else 15)
+        assert len(row.mae_by_seed) == row.seeds == 2
+        assert row.mae.value == pytest.approx(np.mean(row.mae_by_seed))
+
+
+def test_figures_are_the_validators_own(validated, real, registry, trained_tiny):
+    """What the rows say of one training is what its `score` says of the same clips."""
+    found, work, _ = validated
+    (kept,) = (work / "models").glob("real-0-*")
+    component = trained_tiny.plugin_set.build(registry, KIND)
+    component.load(kept / "public", None)
+    from echosdk.clips.store import open_store
+
+    scored = component.score(open_store(work / "pixels" / "real-test"))
+    assert scored["n"] == 15
+    assert found.rows[0].mae_by_seed[0] == pytest.approx(scored["mae"])
+
+
+def test_a_rerun_trains_and_predicts_nothing_and_says_the_same(validated, made, real, registry, monkeypatch):
+    found, work, wanted = validated
+    for method in ("fit", "predict"):
+        monkeypatch.setattr(f"echosdk_ef.regressor.EFRegressor.{method}", lambda *_: pytest.fail("was done before"))
+    assert validate([str(made)], real, "phantom", work, wanted, registry=registry) == found
+
+
+def test_real_videos_and_models_are_for_their_owner_alone_and_none_is_with_the_dataset(validated, made):
+    found, work, _ = validated
+    assert stat.S_IMODE(work.stat().st_mode) == 0o700
+    assert {path.name for path in work.iterdir()} == {"pixels", "models", "stages", "predictions"}
+    assert not list((work / "stages").iterdir())  # no checkpoint is left of what is done
+    assert {path.suffix for path in made.iterdir()} <= {".tar", ".json", ".csv", ".md", ".html"}
+    text = json.dumps(found.plain(), allow_nan=False)
+    assert "phantom-" not in text
+    assert str(made.parent) not in text
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.0, "substitute"), (3.0, "worse"), (0.5, "not shown")])
+def test_the_verdict_is_what_the_models_are(off, verdict, made, real, readers, tmp_path):
+    found = validate([str(made)], real, "phantom", tmp_path, by_reader(off), registry=readers)
+    assert found.comparison.verdict == verdict
+    assert found.comparison.difference == pytest.approx(off, abs=0.01)
+    assert found.comparison.patients == 15
+    assert [row.mae.value for row in found.rows] == pytest.approx([2 + (off if i else 0) for i in range(3)], abs=0.1)
+
+
+def test_every_arm_has_the_same_seeds_and_selects_on_its_own_kind(made, real, readers, tmp_path):
+    Reader.seen.clear()
+    validate([str(made)], real, "phantom", tmp_path, by_reader(seeds=3, relabel=True), registry=readers)
+    arms = [Reader.seen[i : i + 3] for i in range(0, 9, 3)]
+    assert [[each["seed"] for each in arm] for arm in arms] == [[each["seed"] for each in arms[0]]] * 3
+    assert len({each["seed"] for each in arms[0]}) == 3
+    for arm, mark, sizes in zip(
+        arms, ("phantom-", "synthetic-", "synthetic-"), ((90, 15), (10, 4), (10, 4)), strict=True
+    ):
+        for each in arm:
+            assert (len(each["train"]), len(each["val"])) == sizes
+            assert all(name.startswith(mark) for name in (*each["train"], *each["val"]))
+    for relabelled, asked in zip(arms[2], arms[1], strict=True):  # the reader that was trained on real reads 2 too much
+        assert np.array(relabelled["labels"]) - asked["labels"] == pytest.approx(2 + asked["seed"] % 7 / 100)
+
+
+def test_an_interrupted_comparison_goes_on_with_what_is_left(made, real, readers, tmp_path, monkeypatch):
+    Reader.seen.clear()
+    fit = Reader.fit
+
+    def stops(self: Reader, data: Any, run: Any) -> Any:
+        if len(Reader.seen) == 2:
+            raise KeyboardInterrupt
+        return fit(self, data, run)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Reader, "fit", stops)
+        validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
+    validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
+    assert len(Reader.seen) == 6  # three seeds of two arms, each once
+
+
+def test_other_real_data_with_the_same_names_is_read_again(made, real, readers, tmp_path):
+    first = validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
+
+    class Other:
+        labels = real.labels
+
+        def clips(self, split: Any) -> Any:
+            for clip in real.clips(split):
+                yield evolve(clip, labels={LABEL: clip.labels[LABEL] / 2})
+
+        def fingerprint(self) -> str:
+            return "other"
+
+    second = validate([str(made)], Other(), "phantom", tmp_path, by_reader(), registry=readers)
+    assert second.rows[0].mae.value == pytest.approx(first.rows[0].mae.value)  # the true labels are the new ones
+    assert second.rows[1].mae.value == pytest.approx(first.rows[1].mae.value)
+
+
+def test_several_datasets_enter_the_interval(made, real, readers, trained_tiny, registry, tmp_path):
+    again = tmp_path / "again"
+    options = Options(
+        plugin_set="default-tiny",
+        bundle=str(trained_tiny.folder),
+        splits={"train": 6, "val": 2},
+        num_frames=12,
+        seed=1,
+    )
+    generate(str(again), options=options, registry=registry)
+    found = validate([str(made), str(again)], real, "phantom", tmp_path / "w", by_reader(), registry=readers)
+    assert found.comparison.datasets == 2
+    assert found.comparison.variance.df_synthetic == 1
+    assert [row.trained_on for row in found.rows] == ["real", "synthetic 1", "synthetic 1", "synthetic 2"]
+    assert [each.why for each in found.not_computed] == ["the dataset has no test split"]
+
+
+def test_r2_mae_and_rmse_are_as_defined_and_patients_are_resampled_whole():
+    rng = np.random.default_rng(0)
+    true = rng.uniform(20, 70, 40)
+    read = true + rng.normal(1, 5, (2, 40))
+    row = make_row("a", "b", read, true, np.arange(40), resamples=2000)
+    error = read - true
+    assert row.mae.value == pytest.approx(np.abs(error).mean())
+    assert row.rmse.value == pytest.approx(np.sqrt((error**2).mean(1)).mean())
+    assert row.r2.value == pytest.approx(np.mean([1 - (e**2).sum() / ((true - true.mean()) ** 2).sum() for e in error]))
+    assert row.bias.value == pytest.approx(error.mean())
+    twice = make_row("a", "b", read.repeat(3, 1), true.repeat(3), np.arange(40).repeat(3), resamples=2000)
+    assert twice.mae.low == pytest.approx(row.mae.low)  # three copies of a patient tell no more than one
+    assert twice.mae.n == 40
+    rows = rng.integers(40, size=(4000, 40))
+    plain = np.quantile(np.abs(error).mean(0)[rows].mean(1), (0.025, 0.975))
+    assert (row.mae.low, row.mae.high) == pytest.approx(tuple(plain), rel=0.02)
+
+
+REFUSED = {
+    "no validation videos": (
+        {"splits": {"train": 3}},
+        {},
+        "has no val videos; the synthetic arm trains on one and selects on the other: generate it with --splits "
+        "train=N,val=N,test=N",
+    ),
+    "one seed": ({}, {"seeds": 1}, "--seeds: at least 2: with one, nobody knows how much trainings differ by chance"),
+    "no margin": ({}, {"margin": 0.0}, "--margin 0.0: must be above 0, in the label's unit"),
+    "no such label": (
+        {},
+        {"label": "age"},
+        "--label age: is no numeric label that the real and the generated videos have in common; these are: simulated_EF",
+    ),
+    "an unknown parameter": ({}, {"set_": (f"{KIND}.nothing=1",)}, "nothing"),
+}
+
+
+@pytest.mark.parametrize(("plan", "wanted", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_compared_is_refused_before_any_work(
+    plan, wanted, says, made, real, readers, registry, trained_tiny, tmp_path
+):
+    out = made
+    if plan:
+        out = tmp_path / "other"
+        options = Options(plugin_set="default-tiny", bundle=str(trained_tiny.folder), num_frames=12, **plan)
+        generate(str(out), options=options, registry=registry)
+    with pytest.raises(echosdk.EchoError) as error:
+        validate([str(out)], real, "phantom", tmp_path / "work", Wanted(**wanted), registry=readers)
+    assert says in str(error.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_working_folder_inside_the_dataset_is_refused(made, real, readers):
+    with pytest.raises(echosdk.InputError) as error:
+        validate([str(made)], real, "phantom", made / "work", by_reader(), registry=readers)
+    assert "lies inside the dataset" in str(error.value)
+    assert not (made / "work").exists()
+
+
+def test_the_command_ends_with_the_verdict(made, run_echosdk, tmp_path, monkeypatch):
+    """The arms are tiny trainings on a few patients: nothing can be shown, and the exit status says so."""
+    source = "phantom?patients=16&frames=12&fps=16&size=32"
+    words = ("validate", str(made), "--data", source, "--seeds", "2", "--work", str(tmp_path / "w"), "--device", "cpu")
+    told = run_echosdk(*words)
+    assert told.status == 1, told.err
+    assert told.out.startswith(("verdict: not shown\n", "verdict: worse\n"))
+    assert "margin 0.5 %" in told.out
+    assert "power at this size, were there no difference:" in told.out
+    assert "not computed: trained on reconstructed real videos: the bundle that the dataset was made from" in told.out
+    again = json.loads(run_echosdk(*words, "--json").out)
+    assert again["comparison"]["verdict"] in told.out
+    assert again["comparison"]["patients"] == 2
