@@ -44,6 +44,7 @@ from echosdk.interfaces import (
     Verdict,
     VideoAnimator,
 )
+from echosdk.published import PublishedLayout, PublishedWeights
 from echosdk.registry import Registry
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ __all__ = [
     "PluginSetError",
     "PrivacyError",
     "PrivacyFilter",
+    "PublishedLayout",
+    "PublishedWeights",
     "References",
     "Registry",
     "Resource",

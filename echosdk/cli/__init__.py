@@ -17,7 +17,7 @@ COMMANDS = {
     "reproduce": "Generate a dataset again and compare the bytes.",
     "merge": "Join finished shards into a dataset.",
     "repair": "Generate again what is damaged or missing.",
-    "bundle": "Show or strip a bundle.",
+    "bundle": "Show, strip or import a bundle.",
     "data": "Show or export a data source.",
     "plugins": "List and show what the installed plugins offer; begin a new one.",
     "weights": "List and import other people's pretrained weights.",

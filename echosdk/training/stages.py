@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -15,30 +13,18 @@ from accelerate import PartialState
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from echosdk.bundle import (
-    MANIFEST,
-    PRIVATE,
-    REFERENCES,
-    Bundle,
-    Manifest,
-    Stage,
-    add_stage,
-    amend,
-    begin_bundle,
-)
-from echosdk.clips.images import to_images
+from echosdk.bundle import MANIFEST, Bundle, Manifest, Stage, add_stage, amend, begin_bundle
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
-from echosdk.integrity import file_digest, locked, private_folder
-from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Split, Trainable, TrainingCheck, TrainingData
+from echosdk.integrity import locked, private_folder
+from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Split, StoredClip, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.registry import Registry, default_parameters
-from echosdk.seeding import generator, seed_of
+from echosdk.seeding import seed_of
 from echosdk.training.recipe import Recipe
+from echosdk.training.references import encode, evenly, keep_references
 
 ON_PIXELS = ("encoder", "downstream_validator")
-ENCODE_BATCH = 32
-
 
 @frozen(kw_only=True)
 class Training:
@@ -87,12 +73,7 @@ def train_bundle(training: Training) -> Bundle:
             labels=training.source.labels,
             fps=training.plugin_set.fps,
             frame_shape=pixels.shape,
-            data={
-                **_public_name(training.source_name),
-                "summary": training.registry.component("data_source", parse_source(training.source_name)[0]).summary,
-                "fingerprint": training.source.fingerprint(),
-                **_counts(pixels),
-            },
+            data={**facts_of_source(training.source, training.source_name, training.registry), **_counts(pixels)},
             sampling=training.plugin_set.sampling,
         ),
     )
@@ -261,12 +242,7 @@ def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Train
 
     def encoded(clips: Sequence[CachedClip]) -> Iterator[tuple[CachedClip, NDArray[Any]]]:
         for clip in clips:
-            frames = clip.read()
-            parts = [
-                encoder.encode(to_images(frames[first:last])).cpu()
-                for first, last in _batches(len(frames), ENCODE_BATCH)
-            ]
-            yield clip, torch.cat(parts).numpy().astype(np.float16)
+            yield clip, encode(encoder, clip.read())
 
     def store(split: str, clips: Any) -> Store:
         made_of = (source.fingerprint(), pixels.fps, split, digest, "float32", "float16")
@@ -279,48 +255,14 @@ def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Train
 
 
 def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) -> Bundle:
-    """Keep what a filter compares with: some frames of every training clip, all of one clip of every held-out patient.
-
-    Patients are numbered in an order drawn with the noise key, so that a number says nothing.
-    """
-    from safetensors.torch import save
-
-    groups = sorted({clip.group for clip in (*latents.train, *latents.val)})
-    order = torch.randperm(len(groups), generator=generator("pseudonyms", key=bundle.noise_key)).tolist()
-    pseudonym = dict(zip(groups, order, strict=True))
-
-    train, train_group = [], []
-    for clip in latents.train:
-        frames = clip.read()
-        chosen = np.linspace(0, len(frames) - 1, min(training.references_a_clip, len(frames))).round().astype(int)
-        train.append(frames[chosen])
-        train_group += [pseudonym[clip.group]] * len(chosen)
-    one_each = list({clip.group: clip for clip in latents.val}.values())
-    holdout = [clip.read() for clip in one_each]
-    lengths = [len(frames) for frames in holdout]
-    tensors = {
-        "train": torch.from_numpy(np.concatenate(train)).half(),
-        "train_group": torch.tensor(train_group),
-        "holdout": torch.from_numpy(np.concatenate(holdout)).half(),
-        "holdout_group": torch.tensor(
-            [pseudonym[clip.group] for clip, n in zip(one_each, lengths, strict=True) for _ in range(n)]
-        ),
-        "holdout_video": torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
-    }
-    content = save(tensors)
-    digest = hashlib.sha256(content).hexdigest()
-    path = bundle.folder / PRIVATE / REFERENCES
-    with locked(path.parent):
-        if not path.is_file() or file_digest(path) != digest:
-            partial = path.with_suffix(".partial")
-            partial.touch(mode=0o600)
-            partial.write_bytes(content)
-            partial.replace(path)
-    return amend(bundle, references=digest)
+    """Keep some frames of every training clip, all of one clip of every held-out patient."""
+    train = [(clip.group, _some_of(clip, training.references_a_clip)) for clip in latents.train]
+    one_each = {clip.group: clip for clip in latents.val}.values()
+    return keep_references(bundle, train, [(clip.group, clip.read()) for clip in one_each])
 
 
-def _batches(length: int, size: int) -> Iterable[tuple[int, int]]:
-    return pairwise([*range(0, length, size), length])
+def _some_of(clip: StoredClip, count: int) -> NDArray[Any]:
+    return np.stack([clip.read(index, index + 1)[0] for index in evenly(clip.num_frames, count)])
 
 
 def _counts(data: TrainingData) -> dict[str, int]:
@@ -330,6 +272,12 @@ def _counts(data: TrainingData) -> dict[str, int]:
         "val_clips": len(data.val),
         "val_patients": len({clip.group for clip in data.val}),
     }
+
+
+def facts_of_source(source: DataSource, name: str, registry: Registry) -> dict[str, Any]:
+    """Return what a bundle says of its data, but for the counts."""
+    summary = registry.component("data_source", parse_source(name)[0]).summary
+    return {**_public_name(name), "summary": summary, "fingerprint": source.fingerprint()}
 
 
 def _public_name(source: str) -> dict[str, Any]:
