@@ -145,6 +145,17 @@ class WritableLayout(Protocol):
         """
 
 
+@runtime_checkable
+class TolerantSource(Protocol):
+    """What a data source may offer besides: to do without clips whose files are missing or cannot be opened."""
+
+    def skipping(self, report: Callable[[str], None]) -> DataSource:
+        """Return this source without them; each is reported in a line. `--skip-bad` asks for it.
+
+        What is wrong with a clip's frames is found when they are read; that is not this method's affair.
+        """
+
+
 class StoredClip(Protocol):
     """One clip of a training set: random access to frames."""
 

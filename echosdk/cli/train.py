@@ -18,7 +18,16 @@ from echosdk.interfaces import KINDS
 )
 @options.use
 @options.set_
-@click.option("--data", "data", required=True, metavar="SOURCE", help="NAME[:LOCATION][?key=value&...]")
+@click.option(
+    "--data",
+    "data",
+    required=True,
+    multiple=True,
+    metavar="SOURCE",
+    help="NAME[:LOCATION][?key=value&...]; may be repeated: encoder and video animator learn from all, the rest from "
+    "the first, whose bundle it is.",
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out videos that cannot be read, and list them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
 @click.option(
     "--stage", "stages", multiple=True, type=click.Choice(KINDS), help="Train only this stage; may be repeated."
@@ -43,7 +52,8 @@ def command(
     plugin_set_name: str | None,
     use: tuple[str, ...],
     set_: tuple[str, ...],
-    data: str,
+    data: tuple[str, ...],
+    skip_bad: bool,
     out: Path,
     stages: tuple[str, ...],
     work: Path | None,
@@ -76,8 +86,10 @@ def command(
         Training(
             plugin_set=plugin_set,
             registry=registry,
-            source=open_source(registry, data),
-            source_name=data,
+            source=open_source(registry, data[0]),
+            source_name=data[0],
+            more=tuple((open_source(registry, name), name) for name in data[1:]),
+            skip_bad=skip_bad,
             out=out,
             work=work or out.with_name(out.name + ".work"),
             seed=seed,

@@ -19,8 +19,9 @@ from echosdk.interfaces import KINDS, SPLITS, DataSource, References, Split
 from echosdk.plugin_set import Choice, PluginSet, resolve
 from echosdk.published import PublishedLayout, PublishedWeights
 from echosdk.registry import Registry
+from echosdk.training.data import check_source, facts_of_source
 from echosdk.training.references import Latents, encode, evenly, keep_references
-from echosdk.training.stages import ON_PIXELS, check_source, facts_of_source
+from echosdk.training.stages import ON_PIXELS
 
 
 @frozen(kw_only=True)

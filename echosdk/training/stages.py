@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from numpy.typing import NDArray
 
 from echosdk.bundle import MANIFEST, Bundle, Manifest, Stage, add_stage, amend, begin_bundle
-from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
+from echosdk.clips.store import store_fingerprint
 from echosdk.errors import DataError, InputError
-from echosdk.integrity import locked, private_folder
-from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Split, StoredClip, Trainable, TrainingCheck, TrainingData
+from echosdk.integrity import private_folder
+from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.registry import Registry, default_parameters
 from echosdk.seeding import seed_of
+from echosdk.training.data import (
+    Named,
+    Place,
+    check_sources,
+    counts_of,
+    facts_of_source,
+    latents_of,
+    pixels_of,
+    together,
+    tolerant,
+)
 from echosdk.training.recipe import Recipe
-from echosdk.training.references import encode, evenly, keep_references
+from echosdk.training.references import evenly, keep_references
 
 ON_PIXELS = ("encoder", "downstream_validator")
+ON_ALL_DATA = ("encoder", "video_animator")
+"""The kinds that learn from every source where several are given; the others learn from the first alone."""
+
 
 @frozen(kw_only=True)
 class Training:
-    """What a training is made of. `work` holds caches and checkpoints; it derives from real data and stays private."""
+    """What a training is made of. `work` holds caches and checkpoints; it derives from real data and stays private.
+
+    The bundle is of `source`: its references are kept, and its labels are drawn. `more` are other sources, with what
+    the user calls them, from which `ON_ALL_DATA` learn too.
+    """
 
     plugin_set: PluginSet
     registry: Registry
@@ -40,9 +58,21 @@ class Training:
     device: str = "cpu"
     dtype: str = "float32"
     stages: tuple[str, ...] = KINDS
+    more: tuple[tuple[DataSource, str], ...] = ()
+    skip_bad: bool = False
     references_a_clip: int = 4
     progress: bool = False
     report: Callable[[str], None] = field(default=lambda line: None)
+
+    @property
+    def sources(self) -> list[Named]:
+        """The source and those besides."""
+        return [Named(self.source, self.source_name), *(Named(*each) for each in self.more)]
+
+    @property
+    def place(self) -> Place:
+        """Where the data's stores are kept."""
+        return Place(work=self.work, fps=self.plugin_set.fps, skip_bad=self.skip_bad, report=self.report)
 
 
 def train_bundle(training: Training) -> Bundle:
@@ -56,16 +86,25 @@ def train_bundle(training: Training) -> Bundle:
     for kind in training.stages:
         if isinstance(components[kind], TrainingCheck) and not _is_there(training, kind):
             components[kind].check_training()
-    clips = check_source(training.source)
+    sources = training.sources
+    if training.skip_bad:
+        sources = [tolerant(named, training.report) for named in sources]
+    counted = check_sources(sources)
     for kind in training.stages:
         recipe = getattr(components[kind], "recipe", None)
-        if isinstance(recipe, Recipe) and recipe.batch_size > clips["train"] and not _is_there(training, kind):
+        clips = sum(each["train"] for each in (counted if kind in ON_ALL_DATA else counted[:1]))
+        if isinstance(recipe, Recipe) and recipe.batch_size > clips and not _is_there(training, kind):
             raise DataError(
-                f"{kind}: {clips['train']} training clips are fewer than a batch of {recipe.batch_size}; give more, or "
-                f"--set {kind}.recipe.batch_size={clips['train']}"
+                f"{kind}: {clips} training clips are fewer than a batch of {recipe.batch_size}; give more, or "
+                f"--set {kind}.recipe.batch_size={clips}"
             )
-    pixels = _pixels(training)
+    all_pixels = pixels_of(sources, training.place)
+    pixels = all_pixels[0]
     height, width, *_ = pixels.shape
+    about, *others = (
+        {**facts_of_source(named.source, named.name, training.registry), **counts_of(of)}
+        for named, of in zip(sources, all_pixels, strict=True)
+    )
     bundle = begin_bundle(
         training.out,
         Manifest(
@@ -73,56 +112,34 @@ def train_bundle(training: Training) -> Bundle:
             labels=training.source.labels,
             fps=training.plugin_set.fps,
             frame_shape=pixels.shape,
-            data={**facts_of_source(training.source, training.source_name, training.registry), **_counts(pixels)},
+            data=about | ({"also": {str(i): other for i, other in enumerate(others, start=2)}} if others else {}),
             sampling=training.plugin_set.sampling,
         ),
     )
-    training.report(f"data: {len(pixels.train)} training and {len(pixels.val)} validation clips of {height}x{width}")
+    for named, of in zip(sources, all_pixels, strict=True):
+        whose = f" from {parse_source(named.name)[0]}" if others else ""
+        training.report(f"data: {len(of.train)} training and {len(of.val)} validation clips of {height}x{width}{whose}")
 
     learns = {kind for kind in training.stages if isinstance(components[kind], Trainable)}
-    latents = None
+    latents: list[TrainingData] = []
     if "encoder" in training.stages or learns - set(ON_PIXELS):
-        bundle = _stage(bundle, "encoder", components["encoder"], pixels, training)
+        bundle = _stage(bundle, "encoder", components["encoder"], together(all_pixels), training)
     if learns - set(ON_PIXELS):
-        latents = _latents(bundle, components["encoder"], pixels, training)
-        bundle = _keep_references(bundle, latents, training)
+        wanted = len(sources) if learns & set(ON_ALL_DATA) - {"encoder"} else 1
+        components["encoder"].to(training.device, torch.float32)  # the same whatever precision a training has
+        digest = bundle.manifest.stages["encoder"].public
+        latents = latents_of(sources[:wanted], all_pixels[:wanted], components["encoder"], digest, training.place)
+        bundle = _keep_references(bundle, latents[0], training)
     for kind in KINDS[1:]:
         if kind in learns:
-            data = pixels if kind in ON_PIXELS else cast(TrainingData, latents)
-            bundle = _stage(bundle, kind, components[kind], data, training)
+            data = all_pixels if kind in ON_PIXELS else latents
+            joined = together(data if kind in ON_ALL_DATA else data[:1])
+            bundle = _stage(bundle, kind, components[kind], joined, training)
         elif kind in training.stages:
             bundle = amend(bundle, choices={kind: _entry(training, kind)})
             if set(training.stages) != set(KINDS):
                 training.report(f"{kind}: {training.plugin_set.choices[kind].use!r} learns nothing")
     return amend(bundle, sampling=training.plugin_set.sampling) if set(training.stages) == set(KINDS) else bundle
-
-
-def check_source(source: DataSource) -> dict[Split, int]:
-    """Refuse data that no training can use: an empty split, a patient in two splits, labels that never differ.
-
-    Returns how many clips each split has. Reads no frame.
-    """
-    counts: dict[Split, int] = {}
-    groups: dict[str, str] = {}
-    values: dict[str, set[float | str]] = {label.name: set() for label in source.labels}
-    for split in SPLITS:
-        clips = 0
-        for clip in source.clips(split):
-            clips += 1
-            other = groups.setdefault(clip.group, split)
-            if other != split:
-                raise DataError(f"{clip.id}: patient {clip.group!r} is in two splits, {other} and {split}")
-            for name, seen in values.items():
-                if name not in clip.labels:
-                    raise DataError(f"{clip.id}: has no label {name!r}, which its source declares")
-                seen.add(clip.labels[name])
-        counts[split] = clips
-        if not clips and split != "test":
-            raise DataError(f"the split {split!r} has no clips; training needs train and val")
-    for name, seen in values.items():
-        if len(seen) == 1:
-            raise DataError(f"label {name!r} is {seen.pop()!r} in every clip; nothing can be learnt from it")
-    return counts
 
 
 def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, training: Training) -> Bundle:
@@ -150,7 +167,9 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
         stage = Stage(public=public, private="", encoder=encoder, provenance={"choice": made_by, "facts": {}})
         return amend(bundle, stages={kind: stage}, choices={kind: _entry(training, kind)})
     training.report(f"{kind}: training {choice.use!r}")
-    made_of = (key, encoder or "", bundle.manifest.data["fingerprint"], bundle.manifest.fps)
+    others = bundle.manifest.data.get("also", {}).values() if kind in ON_ALL_DATA else ()
+    of_data = (bundle.manifest.data["fingerprint"], *(other["fingerprint"] for other in others))
+    made_of = (key, encoder or "", of_data[0], bundle.manifest.fps, *of_data[1:])
     run = Run(
         folder=private_folder(training.work / "stages") / f"{kind}-{store_fingerprint(*made_of)[:12]}",
         seed=seed_of(training.seed, kind) % 2**31,
@@ -159,13 +178,13 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
         progress=training.progress,
         report=lambda line: training.report(f"{kind}: {line}"),
     )
-    together = PartialState(cpu=training.device == "cpu")
-    together.wait_for_everyone()  # all have seen that it is not done
+    processes = PartialState(cpu=training.device == "cpu")
+    processes.wait_for_everyone()  # all have seen that it is not done
     torch.manual_seed(run.seed)  # the networks' first weights
     facts = component.fit(data, run)
-    if together.is_main_process:
+    if processes.is_main_process:
         add_stage(bundle, kind, component, encoder, {"choice": made_by, "facts": dict(facts)})
-    together.wait_for_everyone()
+    processes.wait_for_everyone()
     bundle = Bundle.open(str(bundle.folder))
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
     training.report(f"{kind}: done: {json.dumps(dict(facts))}")
@@ -205,55 +224,6 @@ def _done_key(training: Training, kind: str, done: Stage, fixed: Sequence[str]) 
     return _key(fixed, made_by["use"], published(known), made_by["seed"])
 
 
-def _pixels(training: Training) -> TrainingData:
-    fps, source = training.plugin_set.fps, training.source
-
-    def store(split: str) -> Store:
-        fingerprint = store_fingerprint("pixels", source.fingerprint(), fps, split)
-        training.report(f"data: reading the {split} split at {fps:g} frames/s")
-        return _write_once(
-            training, "pixels", split, fingerprint, lambda: pixel_clips(source.clips(split), fps)  # type: ignore[arg-type]
-        )
-
-    train, val = store("train"), store("val")
-    (height, width), other = train.shape[:2], val.shape
-    if height != width:
-        raise DataError(
-            f"{train[0].id}: frames of {height}x{width} are not square, and training takes square ones only; crop or "
-            "pad them in the data source"
-        )
-    if other != train.shape:
-        raise DataError(f"{val[0].id}: frames are {other}, those of the training split are {train.shape}")
-    return TrainingData(train=train, val=val, labels=source.labels, fps=fps, shape=train.shape)
-
-
-def _write_once(training: Training, kind: str, split: str, fingerprint: str, items: Callable[[], Any]) -> Store:
-    """Write a store of real data; another process that trains the same bundle waits for it, and finds it there."""
-    training.work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = private_folder(training.work / kind)
-    with locked(folder):
-        return write_store(folder / split, fingerprint, items)
-
-
-def _latents(bundle: Bundle, encoder: Any, pixels: TrainingData, training: Training) -> TrainingData:
-    source, digest = training.source, bundle.manifest.stages["encoder"].public
-
-    encoder.to(training.device, torch.float32)  # latents are the same whatever precision a training has
-
-    def encoded(clips: Sequence[CachedClip]) -> Iterator[tuple[CachedClip, NDArray[Any]]]:
-        for clip in clips:
-            yield clip, encode(encoder, clip.read())
-
-    def store(split: str, clips: Any) -> Store:
-        made_of = (source.fingerprint(), pixels.fps, split, digest, "float32", "float16")
-        fingerprint = store_fingerprint("latents", *made_of)
-        training.report(f"latents: encoding the {split} split")
-        return _write_once(training, "latents", split, fingerprint, lambda: encoded(clips))
-
-    train, val = store("train", pixels.train), store("val", pixels.val)
-    return evolve(pixels, train=train, val=val, shape=train.shape)
-
-
 def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) -> Bundle:
     """Keep some frames of every training clip, all of one clip of every held-out patient."""
     train = [(clip.group, _some_of(clip, training.references_a_clip)) for clip in latents.train]
@@ -263,31 +233,6 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
 
 def _some_of(clip: StoredClip, count: int) -> NDArray[Any]:
     return np.stack([clip.read(index, index + 1)[0] for index in evenly(clip.num_frames, count)])
-
-
-def _counts(data: TrainingData) -> dict[str, int]:
-    return {
-        "train_clips": len(data.train),
-        "train_patients": len({clip.group for clip in data.train}),
-        "val_clips": len(data.val),
-        "val_patients": len({clip.group for clip in data.val}),
-    }
-
-
-def facts_of_source(source: DataSource, name: str, registry: Registry) -> dict[str, Any]:
-    """Return what a bundle says of its data, but for the counts."""
-    summary = registry.component("data_source", parse_source(name)[0]).summary
-    return {**_public_name(name), "summary": summary, "fingerprint": source.fingerprint()}
-
-
-def _public_name(source: str) -> dict[str, Any]:
-    """Return the source's name and what of its parameters is a number or a truth value: a text may name a place."""
-    name, parameters = parse_source(source)
-    return {"source": name, "parameters": {key: value for key, value in parameters.items() if _is_number(value)}}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, bool | int | float)
 
 
 def published(value: Any) -> Any:

@@ -6,17 +6,23 @@ from importlib.resources import files
 import echosdk
 from echosdk_echonet.dynamic import EchoNetDynamic
 from echosdk_echonet.export import write_layout
+from echosdk_echonet.pediatric import EchoNetPediatric
 from echosdk_echonet.published import EchoNetSynthetic
 
-__all__ = ["EchoNetDynamic", "EchoNetSynthetic", "write_layout"]
+__all__ = ["EchoNetDynamic", "EchoNetPediatric", "EchoNetSynthetic", "write_layout"]
 
 
 @echosdk.hookimpl
-def echosdk_data_sources() -> Iterator[echosdk.Component[EchoNetDynamic]]:
+def echosdk_data_sources() -> Iterator[echosdk.Component[echosdk.DataSource]]:
     yield echosdk.Component(
         name="echonet-dynamic",
         build=EchoNetDynamic,
         summary="A folder in the layout of EchoNet-Dynamic: Videos/*.avi and FileList.csv.",
+    )
+    yield echosdk.Component(
+        name="echonet-pediatric",
+        build=EchoNetPediatric,
+        summary="One view of EchoNet-Pediatric, A4C or PSAX: Videos/*.avi and FileList.csv with folds.",
     )
 
 

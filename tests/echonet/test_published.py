@@ -192,6 +192,11 @@ def test_without_data_it_is_a_stripped_bundle_and_says_so(small: Path, tmp_path:
     assert refusal.status == 2
     assert "was stripped of what the privacy filter needs" in refusal.err
 
+    fast = ("image_prior.num_inference_steps=1", "video_animator.num_inference_steps=1")
+    options = Options(plugin_set="default", bundle=str(out), num_videos=1, num_frames=4, set_=fast, privacy_filter=False)
+    generate(str(tmp_path / "out"), options=options, registry=registry)
+    assert "trained on other people's data: their weights were published as `echonet-synthetic`." in (tmp_path / "out" / "README.md").read_text()
+
 
 def test_it_is_read_from_any_url(small: Path, tmp_path: Path, registry: Registry) -> None:
     fs, _ = fsspec.core.url_to_fs("memory://")
