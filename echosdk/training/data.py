@@ -129,7 +129,7 @@ def latents_of(
         train, val = (
             _latent_store(named, split, number, getattr(data, split), encoder, digest, place) for split in USED
         )
-        found.append(evolve(data, train=train, val=val, shape=train.shape))
+        found.append(evolve(data, train=train, val=val, shape=train.shape, decode=encoder.decode))
     return found
 
 

@@ -17,7 +17,7 @@ from echosdk.bundle import MANIFEST, Bundle, Manifest, Stage, add_stage, amend, 
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import DataError, InputError
 from echosdk.integrity import private_folder
-from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Trainable, TrainingCheck, TrainingData
+from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Switches, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.registry import Registry, default_parameters
 from echosdk.seeding import seed_of
@@ -34,6 +34,7 @@ from echosdk.training.data import (
 )
 from echosdk.training.recipe import Recipe
 from echosdk.training.references import evenly, keep_references
+from echosdk.training.watch import check_switches
 
 ON_PIXELS = ("encoder", "downstream_validator")
 ON_ALL_DATA = ("encoder", "video_animator")
@@ -62,6 +63,7 @@ class Training:
     skip_bad: bool = False
     references_a_clip: int = 4
     progress: bool = False
+    switches: Switches = Switches()
     report: Callable[[str], None] = field(default=lambda line: None)
 
     @property
@@ -82,6 +84,7 @@ def train_bundle(training: Training) -> Bundle:
     one stage leaves the parameters of all others as they were trained. Sampling defaults are replaced by a command that
     wants every stage. Raises `DataError` before any training where the data cannot be used.
     """
+    check_switches(training.switches)
     components = training.plugin_set.build_all(training.registry)
     for kind in training.stages:
         if isinstance(components[kind], TrainingCheck) and not _is_there(training, kind):
@@ -176,6 +179,7 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
         device=training.device,
         dtype=training.dtype,  # type: ignore[arg-type]
         progress=training.progress,
+        switches=training.switches,
         report=lambda line: training.report(f"{kind}: {line}"),
     )
     processes = PartialState(cpu=training.device == "cpu")
