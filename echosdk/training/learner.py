@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from attrs import frozen
+from attrs import asdict, define, field, frozen
 from torch import nn
 
 from echosdk.errors import TrainingError
@@ -64,7 +65,26 @@ class Learner:
             accelerator.clip_grad_norm_(self.network.parameters(), recipe.max_grad_norm)
 
 
-def save(path: Path, step: int, learners: Sequence[Learner], average: Any, scaler: Any = None) -> None:
+@define
+class Best:
+    """The weights with the smallest loss on what stops a training, its step, and how often it was looked since."""
+
+    loss: float = math.inf
+    step: int = 0
+    looks: int = 0
+    network: dict[str, torch.Tensor] = field(factory=dict)
+
+    def look(self, loss: float, step: int, network: nn.Module) -> None:
+        """Compare; a network that is better is kept."""
+        self.looks += 1
+        if loss < self.loss:
+            state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            self.loss, self.step, self.looks, self.network = loss, step, 0, state
+
+
+def save(
+    path: Path, step: int, learners: Sequence[Learner], average: Any, scaler: Any = None, best: Best | None = None
+) -> None:
     """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays."""
     for learner in learners:
         for name, tensor in learner.network.state_dict().items():
@@ -80,6 +100,7 @@ def save(path: Path, step: int, learners: Sequence[Learner], average: Any, scale
         "adversary": states[1] if len(states) > 1 else None,
         "average": average.state_dict() if average is not None else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
+        "best": asdict(best) if best else None,
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
@@ -87,7 +108,7 @@ def save(path: Path, step: int, learners: Sequence[Learner], average: Any, scale
     os.replace(partial, path)
 
 
-def restore(path: Path, learners: Sequence[Learner], average: Any, scaler: Any = None) -> int:
+def restore(path: Path, learners: Sequence[Learner], average: Any, scaler: Any = None, best: Best | None = None) -> int:
     """Take up the checkpoint, if there is one, and return the steps that it has seen."""
     if not path.is_file():
         return 0
@@ -99,4 +120,7 @@ def restore(path: Path, learners: Sequence[Learner], average: Any, scaler: Any =
         average.load_state_dict(state["average"])
     if scaler is not None and state.get("scaler"):
         scaler.load_state_dict(state["scaler"])
+    if best is not None and state.get("best"):
+        for name, value in state["best"].items():
+            setattr(best, name, value)
     return int(state["step"])

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from echosdk.errors import TrainingError
 from echosdk.interfaces import Run
 from echosdk.seeding import generator, seed_of
-from echosdk.training.learner import Learner, Part, restore, save
+from echosdk.training.learner import Best, Learner, Part, restore, save
 from echosdk.training.recipe import Recipe
 from echosdk.training.watch import Watch
 
@@ -55,6 +55,18 @@ class Adversary:
 
 
 @frozen(kw_only=True)
+class Stopping:
+    """End a training when the loss on these examples has not fallen `patience` times in a row, every `every` steps.
+
+    The weights that had the smallest stay. The examples are neither trained on nor those of the validation.
+    """
+
+    example: Example
+    every: int
+    patience: int
+
+
+@frozen(kw_only=True)
 class Trained:
     """What came of a training: the last mean losses, none where all steps were done before, and the seconds it took."""
 
@@ -79,6 +91,7 @@ def train(
     *,
     validation: Example | None = None,
     adversary: Adversary | None = None,
+    stopping: Stopping | None = None,
     pictures: Callable[[], torch.Tensor] | None = None,
 ) -> Trained:
     """Train `network` in place; on return it holds the moving average where the recipe keeps one.
@@ -97,7 +110,8 @@ def train(
     for learner in learners:
         learner.network.to(accelerator.device)
     checkpoint = run.folder / "checkpoint.pt"
-    start = restore(checkpoint, learners, average, accelerator.scaler)
+    best = Best() if stopping else None
+    start = restore(checkpoint, learners, average, accelerator.scaler, best)
     if average is not None:
         average.to(accelerator.device)
     if switches.checkpoint_gradients and not _checkpoint_gradients(network, True):
@@ -112,6 +126,7 @@ def train(
     if start:
         run.report(f"resumed at step {start} of {recipe.steps}")
     value: torch.Tensor
+    last = _is_over(best, stopping) or start == recipe.steps
     done, whole = start, True  # steps that the weights have seen; whether they have seen all of each
     buffers = _buffers(learners)
     bar = tqdm(
@@ -124,7 +139,7 @@ def train(
         disable=not (run.progress and accelerator.is_main_process),
     )
     try:
-        for step in range(start, recipe.steps):
+        for step in range(start, start if _is_over(best, stopping) else recipe.steps):
             torch.manual_seed(seed_of(run.seed, step, "network"))  # for dropout
             rate = recipe.learning_rate * _factor(step, recipe)
             opponent = adversary if adversary is not None and step >= adversary.start else None
@@ -160,18 +175,25 @@ def train(
                         accelerator.backward(value * part.share)
                 other.clip(recipe, accelerator)
                 other.optimizer.step()
+            if best and stopping and _now(step + 1, stopping.every):
+                with _as_it_would_be(network, average):
+                    held_back = _validate(network, loss, stopping.example, recipe, run, accelerator)
+                    best.look(_over_processes(held_back, accelerator), step + 1, network)
             done, whole = step + 1, True
             buffers = _buffers(learners)
-            if done % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-                save(checkpoint, done, learners, average, accelerator.scaler)
-            last = done == recipe.steps
+            over = _is_over(best, stopping)
+            if (over or done % recipe.checkpoint_every == 0) and accelerator.is_main_process:
+                save(checkpoint, done, learners, average, accelerator.scaler, best)
+            last = over or done == recipe.steps
             if watch:
                 watch.step(done, mean, rate)
             if not last and _now(done, switches.validate_every):
                 so_far = _over_processes(sum(recent) / len(recent), accelerator)
                 if watch:
                     with _as_it_would_be(network, average):
-                        held_out = _validate(network, loss, validation, recipe, run, accelerator)
+                        held_out = (
+                            _validate(network, loss, validation, recipe, run, accelerator) if validation else None
+                        )
                     watch.row(done, so_far, rate, held_out)
             if watch and pictures and _now(done, switches.pictures_every):
                 with _as_it_would_be(network, average):
@@ -188,27 +210,32 @@ def train(
                     f"step {done}/{recipe.steps}  loss {sum(recent) / len(recent):.4f}  "
                     f"{speed:.2f} steps/s  {left / 60:.0f} min left"
                 )
+            if over:
+                break
     except KeyboardInterrupt:
         if accelerator.is_main_process and whole:
             for buffer, before in buffers:  # a step that was broken off may have run the network
                 buffer.copy_(before)
-            save(checkpoint, done, learners, average, accelerator.scaler)
+            save(checkpoint, done, learners, average, accelerator.scaler, best)
         raise
     finally:
         bar.close()
-        if watch and done < recipe.steps:  # else there is a last row to come
+        if watch and not last:  # else there is a last row to come
             watch.close()
         if switches.checkpoint_gradients:
             _checkpoint_gradients(network, False)
     if average is not None:
         average.copy_to(network.parameters())
+    if best and best.network:
+        network.load_state_dict(best.network)
+        run.report(f"the weights of step {best.step} stay: loss {best.loss:.4f} on what was held back")
     network.eval()
-    val_loss = _validate(network, loss, validation, recipe, run, accelerator)
+    val_loss = _validate(network, loss, validation, recipe, run, accelerator) if validation else None
     train_loss = _over_processes(sum(recent) / len(recent), accelerator) if recent else None
     if watch:
-        watch.row(recipe.steps, train_loss, recipe.learning_rate * _factor(recipe.steps - 1, recipe), val_loss)
+        watch.row(done, train_loss, recipe.learning_rate * _factor(done - 1, recipe), val_loss)
         watch.close()
-    return Trained(steps=recipe.steps, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
+    return Trained(steps=done, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
 
 
 def _accelerator(run: Run) -> Accelerator:
@@ -236,6 +263,10 @@ def _parts(recipe: Recipe, accelerator: Accelerator, accumulate: int) -> list[Pa
     first = accelerator.process_index * own
     bounds = [first + own * number // accumulate for number in range(accumulate + 1)]
     return [Part(range(*pair), (pair[1] - pair[0]) / own, pair[1] == bounds[-1]) for pair in pairwise(bounds)]
+
+
+def _is_over(best: Best | None, stopping: Stopping | None) -> bool:
+    return best is not None and stopping is not None and best.looks >= stopping.patience
 
 
 def _now(step: int, every: int) -> bool:
@@ -315,10 +346,8 @@ def _average(network: nn.Module, recipe: Recipe) -> Any:
 
 @torch.no_grad()
 def _validate(
-    network: nn.Module, loss: Loss, validation: Example | None, recipe: Recipe, run: Run, accelerator: Accelerator
-) -> float | None:
-    if validation is None:
-        return None
+    network: nn.Module, loss: Loss, validation: Example, recipe: Recipe, run: Run, accelerator: Accelerator
+) -> float:
     values = []
     for step in range(VALIDATION_BATCHES):
         batch = _batch(validation, seed_of(run.seed, "validation"), step, range(recipe.batch_size), accelerator.device)
