@@ -45,7 +45,7 @@ from echosdk.interfaces import (
     Verdict,
     VideoAnimator,
 )
-from echosdk.published import PublishedLayout, PublishedWeights
+from echosdk.published_layout import PublishedLayout, PublishedWeights
 from echosdk.registry import Registry
 
 if TYPE_CHECKING:

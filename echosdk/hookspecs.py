@@ -31,7 +31,7 @@ from echosdk.interfaces import (
     Stitcher,
     VideoAnimator,
 )
-from echosdk.published import PublishedLayout
+from echosdk.published_layout import PublishedLayout
 
 hookspec = pluggy.HookspecMarker("echosdk")
 hookimpl = pluggy.HookimplMarker("echosdk")

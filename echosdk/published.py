@@ -1,52 +1,65 @@
-"""Weights that somebody else published, in a layout of their own: what a plugin offers so that they become a bundle."""
+"""What may be said in public of a parameter: a text that names a place is a name of its own, and the folders are not.
+
+Folders may name a person or a hospital; a URL may carry a password or a signature.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from attrs import field, frozen
-
-from echosdk.interfaces import Category, Label, References
+from typing import Any
 
 
-@frozen(kw_only=True)
-class PublishedWeights:
-    """What published weights are, as the bundle made of them says it.
+def published(value: Any) -> Any:
+    """Return a plain value with the last part alone of every path and URL in it.
 
-    `plugin_set` names the set whose components read them; `parameters` gives, for each kind that was published, what
-    of its parameters the weights decide. `frame_shape` is `H W` or `H W 3`.
+    A component that reads a file whenever it is used is told again where that lies: `--set KIND.KEY=PATH`.
     """
-
-    plugin_set: str
-    parameters: Mapping[str, Mapping[str, Any]]
-    labels: tuple[Label | Category, ...]
-    fps: float
-    frame_shape: tuple[int, ...]
-    sampling: Mapping[str, Any] = field(factory=dict)
+    if isinstance(value, Mapping):
+        return {key: published(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [published(item) for item in value]
+    return last_part(value) if is_place(value) else value
 
 
-@runtime_checkable
-class PublishedLayout(Protocol):
-    """Reads published weights where they lie; `echosdk bundle import --from NAME LOCATION --variant VARIANT`.
+def places(value: Any) -> Iterator[str]:
+    """Yield every path and URL in a plain value, in order."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from places(item)
+    elif is_place(value):
+        yield value
 
-    It is built with the parameter `location` (a folder or an fsspec URL) and, where there are several sets of weights
-    in one place, `variant`.
-    """
 
-    def describe(self) -> PublishedWeights:
-        """Say what is there. Reads configurations, no weights. Raises `BundleError` where the layout is another."""
+def is_place(value: object) -> bool:
+    """Say whether a value is a text that names a file, a folder or a URL: by its form, or because it is there."""
+    if not isinstance(value, str):
+        return False
+    if value.startswith(("/", "\\", "~", ".")) or re.search(r":[/\\]", value):
+        return True
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):  # too long for a name, or no name
+        return False
 
-    def write(self, kind: str, public: Path) -> None:
-        """Write to an empty folder what the component of this kind loads from the public part of a bundle.
 
-        Raises `BundleError` where the weights are missing, do not fit, or could not be read without running code.
-        """
+def last_part(place: str) -> str:
+    """Return the name of what lies at a place: no folder, host, user, password or query. May be empty."""
+    _, scheme, rest = place.rpartition("://")
+    path = re.split(r"[?#;]", rest)[0].rstrip("/\\")
+    *folders, name = re.split(r"[/\\]", path)
+    if scheme and not folders and re.search("[@:.]", name):  # no bucket, but a host, maybe with user and password
+        return ""
+    return name.strip("~.") and name
 
-    def write_private(self, kind: str, private: Path, references: References) -> None:
-        """Write what the component loads from the private part, if anything.
 
-        It is given the training references: latents of some frames of every training clip. Not called where there are
-        no data to make any of; such a bundle is a stripped one. Raises as `write` does.
-        """
+def without_secrets(place: str) -> str:
+    """Return a URL without user, password and query, which may be new every day; a path as it is."""
+    before, scheme, rest = place.rpartition("://")
+    if not scheme:
+        return place
+    host, slash, path = re.split(r"[?#]", rest)[0].partition("/")
+    return f"{before}{scheme}{host.rpartition('@')[2]}{slash}{path}"

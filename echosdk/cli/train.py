@@ -23,9 +23,9 @@ from echosdk.interfaces import KINDS, Switches
     "data",
     required=True,
     multiple=True,
-    metavar="SOURCE",
-    help="NAME[:LOCATION][?key=value&...]; may be repeated: encoder and video animator learn from all, the rest from "
-    "the first, whose bundle it is.",
+    metavar="NAME[:LOCATION][?key=value&...]",
+    help="The real clips; may be repeated: encoder and video animator learn from all, the rest from the first, whose "
+    "bundle it is.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out videos that cannot be read, and list them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
@@ -103,11 +103,13 @@ def command(
     import torch
 
     from echosdk.bundle import MANIFEST, Bundle
+    from echosdk.devices import check_threads
     from echosdk.plugin_set import PluginSet, open_source, resolve
     from echosdk.registry import Registry
     from echosdk.training.stages import Training, train_bundle
 
     if threads:
+        check_threads(threads)
         torch.set_num_threads(threads)
     registry = Registry.discover()
     if plugin_set_name is None and (out / MANIFEST).is_file():

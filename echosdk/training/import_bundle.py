@@ -17,7 +17,7 @@ from echosdk.errors import BundleError, DataError
 from echosdk.integrity import digest
 from echosdk.interfaces import KINDS, SPLITS, DataSource, References, Split
 from echosdk.plugin_set import Choice, PluginSet, resolve
-from echosdk.published import PublishedLayout, PublishedWeights
+from echosdk.published_layout import PublishedLayout, PublishedWeights
 from echosdk.registry import Registry
 from echosdk.training.data import check_source, facts_of_source
 from echosdk.training.references import Latents, encode, evenly, keep_references

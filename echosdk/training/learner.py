@@ -83,7 +83,13 @@ class Best:
 
 
 def save(
-    path: Path, step: int, learners: Sequence[Learner], average: Any, scaler: Any = None, best: Best | None = None
+    path: Path,
+    step: int,
+    learners: Sequence[Learner],
+    average: Any,
+    recent: Sequence[float],
+    scaler: Any = None,
+    best: Best | None = None,
 ) -> None:
     """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays."""
     for learner in learners:
@@ -101,6 +107,7 @@ def save(
         "average": average.state_dict() if average is not None else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "best": asdict(best) if best else None,
+        "recent": list(recent),  # losses: what a rerun that has nothing left to do says of them
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
@@ -108,10 +115,12 @@ def save(
     os.replace(partial, path)
 
 
-def restore(path: Path, learners: Sequence[Learner], average: Any, scaler: Any = None, best: Best | None = None) -> int:
-    """Take up the checkpoint, if there is one, and return the steps that it has seen."""
+def restore(
+    path: Path, learners: Sequence[Learner], average: Any, scaler: Any = None, best: Best | None = None
+) -> tuple[int, list[float]]:
+    """Take up a checkpoint, and return its step and last losses (an earlier version kept none); 0 without one."""
     if not path.is_file():
-        return 0
+        return 0, []
     state = torch.load(path, map_location="cpu", weights_only=True)
     for learner, saved in zip(learners, (state, state.get("adversary")), strict=False):
         learner.network.load_state_dict(saved["network"])
@@ -123,4 +132,4 @@ def restore(path: Path, learners: Sequence[Learner], average: Any, scaler: Any =
     if best is not None and state.get("best"):
         for name, value in state["best"].items():
             setattr(best, name, value)
-    return int(state["step"])
+    return int(state["step"]), list(state.get("recent", []))

@@ -68,7 +68,7 @@ class Stopping:
 
 @frozen(kw_only=True)
 class Trained:
-    """What came of a training: the last mean losses, none where all steps were done before, and the seconds it took."""
+    """What came of a training: the mean of the last losses, where they are known, and the seconds it took."""
 
     steps: int
     train_loss: float | None
@@ -111,7 +111,7 @@ def train(
         learner.network.to(accelerator.device)
     checkpoint = run.folder / "checkpoint.pt"
     best = Best() if stopping else None
-    start = restore(checkpoint, learners, average, accelerator.scaler, best)
+    start, recent = restore(checkpoint, learners, average, accelerator.scaler, best)
     if average is not None:
         average.to(accelerator.device)
     if switches.checkpoint_gradients and not _checkpoint_gradients(network, True):
@@ -120,7 +120,6 @@ def train(
     watch = Watch(run, start) if accelerator.is_main_process else None
 
     began = said = time.monotonic()
-    recent: list[float] = []
     for learner in learners:
         learner.network.train()
     if start:
@@ -183,7 +182,7 @@ def train(
             buffers = _buffers(learners)
             over = _is_over(best, stopping)
             if (over or done % recipe.checkpoint_every == 0) and accelerator.is_main_process:
-                save(checkpoint, done, learners, average, accelerator.scaler, best)
+                save(checkpoint, done, learners, average, recent, accelerator.scaler, best)
             last = over or done == recipe.steps
             if watch:
                 watch.step(done, mean, rate)
@@ -216,7 +215,7 @@ def train(
         if accelerator.is_main_process and whole:
             for buffer, before in buffers:  # a step that was broken off may have run the network
                 buffer.copy_(before)
-            save(checkpoint, done, learners, average, accelerator.scaler, best)
+            save(checkpoint, done, learners, average, recent, accelerator.scaler, best)
         raise
     finally:
         bar.close()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from echosdk.bundle import PRIVATE, REFERENCES, Bundle, amend
 from echosdk.clips.images import to_images
-from echosdk.integrity import file_digest, locked
+from echosdk.integrity import file_digest, locked, write_whole
 from echosdk.seeding import generator
 
 ENCODE_BATCH = 32
@@ -61,10 +61,7 @@ def keep_references(bundle: Bundle, train: Sequence[Latents], holdout: Sequence[
     path = bundle.folder / PRIVATE / REFERENCES
     with locked(path.parent):
         if not path.is_file() or file_digest(path) != digest:
-            partial = path.with_suffix(".partial")
-            partial.touch(mode=0o600)
-            partial.write_bytes(content)
-            partial.replace(path)
+            write_whole(path, content, mode=0o600)
     return amend(bundle, references=digest)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from echosdk.errors import DataError, InputError
 from echosdk.integrity import private_folder
 from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Switches, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
+from echosdk.published import published
 from echosdk.registry import Registry, default_parameters
 from echosdk.seeding import seed_of
 from echosdk.training.data import (
@@ -237,20 +238,6 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
 
 def _some_of(clip: StoredClip, count: int) -> NDArray[Any]:
     return np.stack([clip.read(index, index + 1)[0] for index in evenly(clip.num_frames, count)])
-
-
-def published(value: Any) -> Any:
-    """Return a plain value with the file's name alone for every path in it: folders may name a person or a hospital.
-
-    A component that reads a file whenever it is used is told again where that lies: `--set KIND.KEY=PATH`.
-    """
-    if isinstance(value, Mapping):
-        return {key: published(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [published(item) for item in value]
-    if isinstance(value, str) and ("://" in value or value.startswith(("/", "~", ".")) or Path(value).exists()):
-        return PurePath(value.partition("?")[0]).name
-    return value
 
 
 def _plain(parameters: Mapping[str, Any]) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -18,6 +17,7 @@ from attrs import define, field
 from einops import rearrange
 
 from echosdk.errors import TrainingError
+from echosdk.integrity import write_whole
 from echosdk.interfaces import Run, Switches
 
 CURVE = "curve.csv"
@@ -43,7 +43,7 @@ class Watch:
         """Forget rows of steps that a resumed run makes again."""
         kept = [row for row in read_curve(self.run.folder) if row[0] <= self.start]
         lines = [",".join(COLUMNS), *(",".join(map(_cell, row)) for row in kept)]
-        _write(self.run.folder / CURVE, ("\n".join(lines) + "\n").encode())
+        write_whole(self.run.folder / CURVE, ("\n".join(lines) + "\n").encode(), mode=0o600)
         if self.run.switches.tensorboard:
             check_switches(self.run.switches)
             from torch.utils.tensorboard import SummaryWriter
@@ -71,7 +71,7 @@ class Watch:
         grey = ((row.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
         folder = self.run.folder / "pictures"
         folder.mkdir(mode=0o700, exist_ok=True)
-        _write(folder / f"step-{step:08d}.png", _png(grey))
+        write_whole(folder / f"step-{step:08d}.png", _png(grey), mode=0o600)
         if self._writer:
             self._writer.add_image("samples", grey.numpy(), step, dataformats="HW")
 
@@ -102,14 +102,6 @@ def read_curve(folder: Path) -> list[tuple[int, float | None, float | None, floa
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.8g}" if isinstance(value, float) else str(value)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone can read, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.touch(mode=0o600)
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _png(grey: torch.Tensor) -> bytes:
