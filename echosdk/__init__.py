@@ -39,11 +39,13 @@ from echosdk.interfaces import (
     Run,
     Stitcher,
     StoredClip,
+    Switches,
     Trainable,
     TrainingData,
     Verdict,
     VideoAnimator,
 )
+from echosdk.published_layout import PublishedLayout, PublishedWeights
 from echosdk.registry import Registry
 
 if TYPE_CHECKING:
@@ -79,12 +81,15 @@ __all__ = [
     "PluginSetError",
     "PrivacyError",
     "PrivacyFilter",
+    "PublishedLayout",
+    "PublishedWeights",
     "References",
     "Registry",
     "Resource",
     "Run",
     "Stitcher",
     "StoredClip",
+    "Switches",
     "Trainable",
     "TrainingData",
     "TrainingError",

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import attrs
 import cattrs
@@ -232,8 +232,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
     return Bundle(folder, manifest, str(folder))
 
 
+class Saves(Protocol):
+    """What `add_stage` needs of a component."""
+
+    def save(self, public: Path, private: Path) -> None:
+        """Write the trained state to two empty folders, as safetensors and JSON only."""
+
+
 def add_stage(
-    bundle: Bundle, kind: str, component: Trainable, encoder: str | None, provenance: Mapping[str, Any]
+    bundle: Bundle, kind: str, component: Saves, encoder: str | None, provenance: Mapping[str, Any]
 ) -> Bundle:
     """Save a trained component into the bundle; what was there before is replaced only when the new one is whole.
 

@@ -31,6 +31,7 @@ from echosdk.interfaces import (
     Stitcher,
     VideoAnimator,
 )
+from echosdk.published_layout import PublishedLayout
 
 hookspec = pluggy.HookspecMarker("echosdk")
 hookimpl = pluggy.HookimplMarker("echosdk")
@@ -254,6 +255,40 @@ def echosdk_bundles() -> Iterator[Resource]:
     raise NotImplementedError
 
 
+@hookspec
+def echosdk_published_layouts() -> Iterator[Component[PublishedLayout]]:
+    """Offer layouts of published weights, which `echosdk bundle import --from NAME LOCATION` makes a bundle of.
+
+    `build` is called with `location`, and with `variant` where one is given. What `write` leaves in a folder is what
+    the component of that kind loads; here an encoder is published alone, in the form in which the bundle keeps it.
+
+    ```python
+    import attrs, echosdk, shutil
+    from pathlib import Path
+
+    @attrs.define
+    class OurEncoder:
+        location: str
+
+        def describe(self):
+            return echosdk.PublishedWeights(
+                plugin_set="default-tiny", parameters={"encoder": {"channels": 1}},
+                labels=(echosdk.Label(name="level", unit="", low=0, high=1),), fps=16.0, frame_shape=(32, 32))
+
+        def write(self, kind, public):
+            shutil.copytree(Path(self.location) / kind, public, dirs_exist_ok=True)
+
+        def write_private(self, kind, private, references):
+            pass  # nothing of an encoder is private
+
+    @echosdk.hookimpl
+    def echosdk_published_layouts():
+        yield echosdk.Component(name="our-encoder", build=OurEncoder, summary="The encoder of our paper.")
+    ```
+    """
+    raise NotImplementedError
+
+
 HOOKS: dict[str, str] = {
     "encoder": "echosdk_encoders",
     "image_prior": "echosdk_image_priors",
@@ -264,6 +299,7 @@ HOOKS: dict[str, str] = {
     "data_source": "echosdk_data_sources",
     "plugin_set": "echosdk_plugin_sets",
     "bundle": "echosdk_bundles",
+    "published_layout": "echosdk_published_layouts",
 }
 """Kind of offer -> name of its hook."""
 

@@ -49,7 +49,7 @@ KINDS = (
 )
 """The six kinds of component of the protocol, in the order in which they are trained."""
 
-CONTRACTS: dict[str, int] = {**dict.fromkeys(KINDS, 1), "data_source": 1}
+CONTRACTS: dict[str, int] = {**dict.fromkeys(KINDS, 1), "data_source": 1, "published_layout": 1}
 """The version of each kind's contract below. One that breaks what was written for it gets a new number."""
 
 
@@ -145,6 +145,17 @@ class WritableLayout(Protocol):
         """
 
 
+@runtime_checkable
+class TolerantSource(Protocol):
+    """What a data source may offer besides: to do without clips whose files are missing or cannot be opened."""
+
+    def skipping(self, report: Callable[[str], None]) -> DataSource:
+        """Return this source without them; each is reported in a line. `--skip-bad` asks for it.
+
+        What is wrong with a clip's frames is found when they are read; that is not this method's affair.
+        """
+
+
 class StoredClip(Protocol):
     """One clip of a training set: random access to frames."""
 
@@ -172,8 +183,8 @@ class StoredClip(Protocol):
 class TrainingData:
     """What a learning component is given: clips of the training and the validation split, and what they are.
 
-    `shape` is that of one frame: `H W` or `H W 3` for pixels, `c h w` for latents. Validation is for choosing and
-    calibrating, never for fitting.
+    `shape` is that of one frame: `H W` or `H W 3` for pixels, `c h w` for latents; of latents `decode` makes images
+    `n k H W`, to look at. Validation is for choosing and calibrating, never for fitting.
     """
 
     train: Sequence[StoredClip]
@@ -181,6 +192,7 @@ class TrainingData:
     labels: tuple[Label | Category, ...]
     fps: float
     shape: tuple[int, ...]
+    decode: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -206,6 +218,23 @@ class Verdict:
 
 
 @frozen(kw_only=True)
+class Switches:
+    """How a training is run, which does not decide what is learnt; `echosdk.training.train` heeds them.
+
+    A batch goes through the network in `accumulate` parts; `checkpoint_gradients` computes activations twice rather
+    than keep them; `compile` is `torch.compile`. Every `validate_every` steps a row is added to the run's `curve.csv`,
+    and every `pictures_every` steps a picture is drawn; 0 is never. `tensorboard` writes logs for it.
+    """
+
+    accumulate: int = field(default=1, validator=ge(1))
+    checkpoint_gradients: bool = False
+    compile: bool = False
+    validate_every: int = field(default=1000, validator=ge(0))
+    pictures_every: int = field(default=0, validator=ge(0))
+    tensorboard: bool = False
+
+
+@frozen(kw_only=True)
 class Run:
     """Where and how a component is trained.
 
@@ -219,6 +248,7 @@ class Run:
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     progress: bool = False
+    switches: Switches = Switches()
     report: Callable[[str], None] = field(default=lambda line: None, repr=False)
 
 

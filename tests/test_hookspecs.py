@@ -16,6 +16,7 @@ from echosdk.bundle import Bundle
 from echosdk.hookspecs import HOOKS
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
+from echosdk.training.import_bundle import Import, import_bundle
 
 
 def example(hook: str) -> str:
@@ -144,3 +145,22 @@ def test_the_example_of_a_plugin_set(make_module):
 def test_the_example_of_a_bundle(make_module, trained_tiny):
     found = Bundle.open("mine", Registry.of(make_module("example", example("echosdk_bundles"))))
     assert found.digest == trained_tiny.digest
+
+
+def test_the_example_of_a_published_layout(make_module, registry, trained_tiny, tmp_path):
+    """The encoder of the tiny bundle, published by itself, is imported and encodes as it did."""
+    with_example = registry.with_modules(make_module("example", example("echosdk_published_layouts")))
+    bundle = import_bundle(
+        Import(
+            layout_name="our-encoder",
+            parameters={"location": str(trained_tiny.folder)},
+            registry=with_example,
+            out=tmp_path / "bundle",
+        )
+    )
+    images = torch.rand(2, 1, 32, 32)
+    theirs, ours = (of.plugin_set.build(registry, "encoder") for of in (trained_tiny, bundle))
+    trained_tiny.load("encoder", theirs, "vae")
+    bundle.load("encoder", ours, "vae")
+    assert torch.equal(ours.encode(images), theirs.encode(images))
+    assert bundle.stripped

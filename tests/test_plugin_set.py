@@ -292,7 +292,7 @@ def test_a_source_is_a_name_a_place_and_parameters():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("phantm", "phantm: no data source named 'phantm'; did you mean 'phantom'? choose from echonet-dynamic, phantom"),
+        ("phantm", "phantm: no data source named 'phantm'; did you mean 'phantom'? choose from echonet-dynamic, echonet-pediatric, phantom"),
         ("phantom?patients", "phantom?patients: 'patients' is not KEY=VALUE"),
         ("phantom?patients=3.9", "phantom?patients=3.9: phantom.patients: wants a whole number, got 3.9 (float)"),
         ("phantom?mirror=no", "phantom?mirror=no: phantom.mirror: wants true or false, got 'no' (str)"),

@@ -19,7 +19,7 @@ COMMANDS = {
     "repair": "Generate again what is damaged or missing.",
     "evaluate": "Measure a dataset against real data.",
     "validate": "Train on a dataset and on real data, and compare.",
-    "bundle": "Show or strip a bundle.",
+    "bundle": "Show, strip or import a bundle.",
     "data": "Show or export a data source.",
     "plugins": "List, show and check what the installed plugins offer; begin a new one.",
     "weights": "List and import other people's pretrained weights.",

@@ -14,7 +14,7 @@ from echosdk.interfaces import KINDS
 
 @click.group("bundle")
 def command() -> None:
-    """Show or strip a bundle."""
+    """Show, strip or import a bundle."""
 
 
 @command.command("show")
@@ -70,6 +70,50 @@ def strip(name: str, out: Path) -> None:
         "This does NOT clear the weights for publication: they were trained on real data and may have memorised some "
         "of it; that is for people to judge. Nothing is generated from this copy without --no-privacy-filter."
     )
+
+
+@command.command("import")
+@click.argument("location", metavar="FOLDER|URL")
+@click.option("--from", "layout", required=True, metavar="NAME", help="The layout in which the weights were published.")
+@click.option("--variant", help="Which of the sets of weights that lie there.")
+@click.option("--data", metavar="SOURCE", help="The real data, for the filter's references; without: stripped.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's new folder.")
+@click.option(
+    "--references",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Frames of every training clip that the bundle keeps for the privacy filter.",
+)
+@options.device
+def import_(
+    location: str, layout: str, variant: str | None, data: str | None, out: Path, references: int, device: str
+) -> None:
+    """Make a bundle of weights that somebody else published."""
+    from echosdk.plugin_set import open_source
+    from echosdk.registry import Registry
+    from echosdk.training.import_bundle import Import, import_bundle
+
+    registry = Registry.discover()
+    bundle = import_bundle(
+        Import(
+            layout_name=layout,
+            parameters={"location": location} | ({} if variant is None else {"variant": variant}),
+            registry=registry,
+            out=out,
+            source=open_source(registry, data) if data else None,
+            source_name=data or "",
+            references_a_clip=references,
+            device=options.pick_device(device),
+            report=options.say,
+        )
+    )
+    click.echo(f"bundle: {bundle.folder}  stages: {', '.join(bundle.manifest.stages)}")
+    if bundle.stripped:
+        click.echo(
+            "Imported as a stripped bundle: without --data there are no references to judge with, so nothing is "
+            "generated from it without --no-privacy-filter. Give the data that the weights were trained on: --data"
+        )
 
 
 def _mb(size: int) -> str:

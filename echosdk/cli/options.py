@@ -62,6 +62,13 @@ def on_a_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+def is_first_process() -> bool:
+    """Say whether this process is the one that speaks, of those that `torchrun` started."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print aligned columns; the last one is as wide as it is, so a line is a record wherever it is read."""
     lines = [head, *rows]

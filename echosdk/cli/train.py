@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from echosdk.cli import options
-from echosdk.interfaces import KINDS
+from echosdk.interfaces import KINDS, Switches
 
 
 @click.command("train")
@@ -18,7 +18,16 @@ from echosdk.interfaces import KINDS
 )
 @options.use
 @options.set_
-@click.option("--data", "data", required=True, metavar="NAME[:LOCATION][?key=value&...]", help="The real clips.")
+@click.option(
+    "--data",
+    "data",
+    required=True,
+    multiple=True,
+    metavar="NAME[:LOCATION][?key=value&...]",
+    help="The real clips; may be repeated: encoder and video animator learn from all, the rest from the first, whose "
+    "bundle it is.",
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out videos that cannot be read, and list them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
 @click.option(
     "--stage", "stages", multiple=True, type=click.Choice(KINDS), help="Train only this stage; may be repeated."
@@ -39,11 +48,38 @@ from echosdk.interfaces import KINDS
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores.")
 @options.device
+@click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Parts in which a batch goes through the network: less memory, the same batch.",
+)
+@click.option("--checkpoint-gradients", is_flag=True, help="Compute activations twice rather than keep them.")
+@click.option("--compile", "compile_", is_flag=True, help="Compile the networks with torch.compile.")
+@click.option(
+    "--validate-every",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    metavar="STEPS",
+    help="How often the validation loss is added to a stage's curve.csv; 0: at the end only.",
+)
+@click.option(
+    "--pictures-every",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="STEPS",
+    help="How often a stage draws what it has learnt; 0: never.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write logs for TensorBoard (extra `tensorboard`).")
 def command(
     plugin_set_name: str | None,
     use: tuple[str, ...],
     set_: tuple[str, ...],
-    data: str,
+    data: tuple[str, ...],
+    skip_bad: bool,
     out: Path,
     stages: tuple[str, ...],
     work: Path | None,
@@ -52,10 +88,17 @@ def command(
     dtype: str,
     threads: int | None,
     device: str,
+    accumulate: int,
+    checkpoint_gradients: bool,
+    compile_: bool,
+    validate_every: int,
+    pictures_every: int,
+    tensorboard: bool,
 ) -> None:
     """Train a bundle from real data: the encoder, then everything that works on its latents.
 
-    Ctrl-C is safe: the same command goes on where it stopped, and stages that are done are not done again.
+    Ctrl-C is safe: the same command goes on where it stopped, and stages that are done are not done again. Several
+    GPUs: torchrun --nproc-per-node N -m echosdk train ...
     """
     import torch
 
@@ -78,8 +121,10 @@ def command(
         Training(
             plugin_set=plugin_set,
             registry=registry,
-            source=open_source(registry, data),
-            source_name=data,
+            source=open_source(registry, data[0]),
+            source_name=data[0],
+            more=tuple((open_source(registry, name), name) for name in data[1:]),
+            skip_bad=skip_bad,
             out=out,
             work=work or out.with_name(out.name + ".work"),
             seed=seed,
@@ -88,7 +133,16 @@ def command(
             dtype=dtype,
             stages=stages or KINDS,
             progress=options.on_a_terminal(),
-            report=options.say,
+            switches=Switches(
+                accumulate=accumulate,
+                checkpoint_gradients=checkpoint_gradients,
+                compile=compile_,
+                validate_every=validate_every,
+                pictures_every=pictures_every,
+                tensorboard=tensorboard,
+            ),
+            report=options.say if options.is_first_process() else lambda line: None,
         )
     )
-    click.echo(f"bundle: {bundle.folder}  stages: {', '.join(bundle.manifest.stages)}")
+    if options.is_first_process():
+        click.echo(f"bundle: {bundle.folder}  stages: {', '.join(bundle.manifest.stages)}")

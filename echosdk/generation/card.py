@@ -91,7 +91,14 @@ def _about(data: Mapping[str, Any]) -> list[str]:
 
 
 def _source(data: Mapping[str, Any]) -> str:
+    if "train_clips" not in data:
+        return f"other people's data: their weights were published as `{data['source']}`"
+    also = "".join(
+        f"; the encoder and the video animator also on `{other['source']}`: {other['train_clips']} clips of "
+        f"{other['train_patients']} patients"
+        for other in data.get("also", {}).values()
+    )
     return (
         f"`{data['source']}`: {count(data['train_clips'], 'clip')} of {count(data['train_patients'], 'patient')}, "
-        f"{count(data['val_clips'], 'clip')} of {count(data['val_patients'], 'other patient')} for calibration"
+        f"{count(data['val_clips'], 'clip')} of {count(data['val_patients'], 'other patient')} for calibration{also}"
     )

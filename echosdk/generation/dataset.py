@@ -201,11 +201,17 @@ def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict
         "labels": [
             _label_statistics(label, [row["labels"][label.name] for row in samples]) for label in bundle.manifest.labels
         ],
-        "trained_on": {k: v for k, v in bundle.manifest.data.items() if k != "fingerprint"},
+        "trained_on": _without_fingerprints(bundle.manifest.data),
         "shards": [_entry(result) for result in results],
         "versions": joined(result.versions for result in results),
         "hardware": joined(result.hardware for result in results),
     }
+
+
+def _without_fingerprints(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a bundle says of its data, and of every source besides, without what depends on real files."""
+    kept = {key: value for key, value in data.items() if key != "fingerprint"}
+    return {key: _without_fingerprints(value) if isinstance(value, Mapping) else value for key, value in kept.items()}
 
 
 def _entry(result: ShardResult) -> dict[str, Any]:

@@ -228,14 +228,16 @@ def _origin(manifest: Mapping[str, Any]) -> Html:
         components["privacy filter"] = element("strong", "not used")
     data = manifest["trained_on"]
     parameters = "".join(f", {name} {value}" for name, value in data.get("parameters", {}).items())
-    sizes = (f"{value} {name.replace('_', ' ')}" for name, value in data.items() if isinstance(value, int))
+    sizes = [f"{value} {name.replace('_', ' ')}" for name, value in data.items() if isinstance(value, int)]
+    also = "".join(f"; also on {other['source']}" for other in data.get("also", {}).values())
+    seen = f"{parameters}: {', '.join(sizes) or 'not known'}{also}"
     return section(
         "How it was made",
         facts(
             {
                 "videos by split": ", ".join(f"{split} {count(n)}" for split, n in plan["counts"].items() if n),
                 **components,
-                "trained on": join(element("code", data["source"]), f"{parameters}: {', '.join(sizes)}"),
+                "trained on": join(element("code", data["source"]), seen),
                 **({"what that is": data["summary"]} if data.get("summary") else {}),
                 "bundle digest": element("code", plan["bundle_digest"][:16]),
                 "labels drawn": plan["labels"],

@@ -2,7 +2,7 @@
 
 from echosdk.training.diffusion import SAMPLERS, TRAINING_STEPS, Sampler, make_scheduler, pad, padded_side
 from echosdk.training.draw import choose, frames_of
-from echosdk.training.loop import Adversary, Example, Loss, Trained, train
+from echosdk.training.loop import Adversary, Example, Loss, Stopping, Trained, train
 from echosdk.training.perceptual import lpips_network
 from echosdk.training.recipe import Recipe
 from echosdk.training.weights import weights_path
@@ -15,6 +15,7 @@ __all__ = [
     "Loss",
     "Recipe",
     "Sampler",
+    "Stopping",
     "Trained",
     "choose",
     "frames_of",

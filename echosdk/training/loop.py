@@ -8,9 +8,10 @@ not been: a checkpoint holds weights, optimisers and step, and needs no sampler 
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from tqdm import tqdm
 from echosdk.errors import TrainingError
 from echosdk.interfaces import Run
 from echosdk.seeding import generator, seed_of
+from echosdk.training.learner import Best, Learner, Part, restore, save
 from echosdk.training.recipe import Recipe
+from echosdk.training.watch import Watch
 
 Example = Callable[[torch.Generator], Mapping[str, Any]]
 """Draw one training example, all its randomness from the generator."""
@@ -49,6 +52,18 @@ class Adversary:
     start: int
     against: Callable[[nn.Module, Mapping[str, Any]], tuple[torch.Tensor, Any]]
     loss: Callable[[nn.Module, Any], torch.Tensor]
+
+
+@frozen(kw_only=True)
+class Stopping:
+    """End a training when the loss on these examples has not fallen `patience` times in a row, every `every` steps.
+
+    The weights that had the smallest stay. The examples are neither trained on nor those of the validation.
+    """
+
+    example: Example
+    every: int
+    patience: int
 
 
 @frozen(kw_only=True)
@@ -76,37 +91,43 @@ def train(
     *,
     validation: Example | None = None,
     adversary: Adversary | None = None,
+    stopping: Stopping | None = None,
+    pictures: Callable[[], torch.Tensor] | None = None,
 ) -> Trained:
     """Train `network` in place; on return it holds the moving average where the recipe keeps one.
 
     Checkpoints go to `run.folder`; a rerun resumes from the last one. Ctrl-C writes one before it is passed on.
     Progress is a bar on stderr with `run.progress`, else a line to `run.report` now and then; the last one always.
-    Raises `TrainingError` where the loss is no longer a number.
+    `pictures` returns images `n k H W` that show what the network has learnt; it is called with the moving average in
+    place. Raises `TrainingError` where the loss is no longer a number.
     """
     run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    switches = run.switches
     accelerator = _accelerator(run)
-    if recipe.batch_size % accelerator.num_processes:
-        raise TrainingError(
-            f"recipe.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes"
-        )
+    parts = _parts(recipe, accelerator, switches.accumulate)
     learners = [Learner.of(each, recipe) for each in (network, *([adversary.network] if adversary else []))]
     average = _average(network, recipe)
     for learner in learners:
         learner.network.to(accelerator.device)
     checkpoint = run.folder / "checkpoint.pt"
-    start, recent = _restore(checkpoint, learners, average)
+    best = Best() if stopping else None
+    start, recent = restore(checkpoint, learners, average, accelerator.scaler, best)
     if average is not None:
         average.to(accelerator.device)
-    own, *others = [learner.prepared(accelerator) for learner in learners]
-    share = recipe.batch_size // accelerator.num_processes
-    first = accelerator.process_index * share
+    if switches.checkpoint_gradients and not _checkpoint_gradients(network, True):
+        run.report("gradient checkpointing: this network has none; activations are kept")
+    own, *others = [learner.prepared(accelerator, switches.compile) for learner in learners]
+    watch = Watch(run, start) if accelerator.is_main_process else None
 
     began = said = time.monotonic()
     for learner in learners:
         learner.network.train()
     if start:
         run.report(f"resumed at step {start} of {recipe.steps}")
+    value: torch.Tensor
+    last = _is_over(best, stopping) or start == recipe.steps
     done, whole = start, True  # steps that the weights have seen; whether they have seen all of each
+    buffers = _buffers(learners)
     bar = tqdm(
         total=recipe.steps,
         initial=start,
@@ -117,59 +138,103 @@ def train(
         disable=not (run.progress and accelerator.is_main_process),
     )
     try:
-        for step in range(start, recipe.steps):
+        for step in range(start, start if _is_over(best, stopping) else recipe.steps):
             torch.manual_seed(seed_of(run.seed, step, "network"))  # for dropout
-            batch = _batch(example, run.seed, step, range(first, first + share), accelerator.device)
             rate = recipe.learning_rate * _factor(step, recipe)
             opponent = adversary if adversary is not None and step >= adversary.start else None
-            with accelerator.autocast():
-                if opponent:
-                    opponent.network.requires_grad_(False)
-                    value, made = opponent.against(own.network, batch)
-                    opponent.network.requires_grad_(True)
-                else:
-                    value = loss(own.network, batch)
-            recent = [*recent[-99:], _finite(value, "loss", step, run, checkpoint)]
-            own.descend(value, rate, recipe, accelerator)
+            mean, made = 0.0, []
+            own.begin(rate)
+            for part in parts:
+                batch = _batch(example, run.seed, step, part.places, accelerator.device)
+                with own.gathering(part, accelerator):
+                    with accelerator.autocast():
+                        if opponent:
+                            opponent.network.requires_grad_(False)
+                            value, of_part = opponent.against(own.network, batch)
+                            opponent.network.requires_grad_(True)
+                            made.append(of_part)
+                        else:
+                            value = loss(own.network, batch)
+                    mean += part.share * _finite(value, "loss", step, run, checkpoint)
+                    accelerator.backward(value * part.share)
+            own.clip(recipe, accelerator)
+            recent = [*recent[-99:], mean]
             whole = False
             own.optimizer.step()
             if average is not None:
                 average.step(network.parameters())
             if opponent:
                 (other,) = others
-                with accelerator.autocast():
-                    value = opponent.loss(other.network, made)
-                _finite(value, "adversary's loss", step, run, checkpoint)
-                other.descend(value, rate, recipe, accelerator)
+                other.begin(rate)
+                for part, of_part in zip(parts, made, strict=True):
+                    with other.gathering(part, accelerator):
+                        with accelerator.autocast():
+                            value = opponent.loss(other.network, of_part)
+                        _finite(value, "adversary's loss", step, run, checkpoint)
+                        accelerator.backward(value * part.share)
+                other.clip(recipe, accelerator)
                 other.optimizer.step()
+            if best and stopping and _now(step + 1, stopping.every):
+                with _as_it_would_be(network, average):
+                    held_back = _validate(network, loss, stopping.example, recipe, run, accelerator)
+                    best.look(_over_processes(held_back, accelerator), step + 1, network)
             done, whole = step + 1, True
-            if (step + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-                _save(checkpoint, step + 1, learners, average, recent)
+            buffers = _buffers(learners)
+            over = _is_over(best, stopping)
+            if (over or done % recipe.checkpoint_every == 0) and accelerator.is_main_process:
+                save(checkpoint, done, learners, average, recent, accelerator.scaler, best)
+            last = over or done == recipe.steps
+            if watch:
+                watch.step(done, mean, rate)
+            if not last and _now(done, switches.validate_every):
+                so_far = _over_processes(sum(recent) / len(recent), accelerator)
+                if watch:
+                    with _as_it_would_be(network, average):
+                        held_out = (
+                            _validate(network, loss, validation, recipe, run, accelerator) if validation else None
+                        )
+                    watch.row(done, so_far, rate, held_out)
+            if watch and pictures and _now(done, switches.pictures_every):
+                with _as_it_would_be(network, average):
+                    watch.picture(done, pictures())
             bar.set_postfix_str(f"loss {sum(recent) / len(recent):.4f}", refresh=False)
             bar.update()
-            last = step + 1 == recipe.steps
             if last or (not run.progress and time.monotonic() - said > LOG_EVERY_SECONDS):
                 said = time.monotonic()
                 if last:
                     bar.close()  # what is said next has a line of its own
-                speed = (step + 1 - start) / (said - began)
-                left = (recipe.steps - step - 1) / speed
+                speed = (done - start) / (said - began)
+                left = (recipe.steps - done) / speed
                 run.report(
-                    f"step {step + 1}/{recipe.steps}  loss {sum(recent) / len(recent):.4f}  "
+                    f"step {done}/{recipe.steps}  loss {sum(recent) / len(recent):.4f}  "
                     f"{speed:.2f} steps/s  {left / 60:.0f} min left"
                 )
+            if over:
+                break
     except KeyboardInterrupt:
         if accelerator.is_main_process and whole:
-            _save(checkpoint, done, learners, average, recent)
+            for buffer, before in buffers:  # a step that was broken off may have run the network
+                buffer.copy_(before)
+            save(checkpoint, done, learners, average, recent, accelerator.scaler, best)
         raise
     finally:
         bar.close()
+        if watch and not last:  # else there is a last row to come
+            watch.close()
+        if switches.checkpoint_gradients:
+            _checkpoint_gradients(network, False)
     if average is not None:
         average.copy_to(network.parameters())
+    if best and best.network:
+        network.load_state_dict(best.network)
+        run.report(f"the weights of step {best.step} stay: loss {best.loss:.4f} on what was held back")
     network.eval()
     val_loss = _validate(network, loss, validation, recipe, run, accelerator) if validation else None
-    train_loss = sum(recent) / len(recent) if recent else None
-    return Trained(steps=recipe.steps, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
+    train_loss = _over_processes(sum(recent) / len(recent), accelerator) if recent else None
+    if watch:
+        watch.row(done, train_loss, recipe.learning_rate * _factor(done - 1, recipe), val_loss)
+        watch.close()
+    return Trained(steps=done, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
 
 
 def _accelerator(run: Run) -> Accelerator:
@@ -183,6 +248,67 @@ def _accelerator(run: Run) -> Accelerator:
 
 
 _PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def _parts(recipe: Recipe, accelerator: Accelerator, accumulate: int) -> list[Part]:
+    """Cut this process's share of a batch into parts, as even as may be."""
+    if recipe.batch_size % accelerator.num_processes:
+        raise TrainingError(
+            f"recipe.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes"
+        )
+    own = recipe.batch_size // accelerator.num_processes
+    if accumulate > own:
+        raise TrainingError(f"a batch of {own} examples a process cannot be cut into {accumulate} parts: --accumulate")
+    first = accelerator.process_index * own
+    bounds = [first + own * number // accumulate for number in range(accumulate + 1)]
+    return [Part(range(*pair), (pair[1] - pair[0]) / own, pair[1] == bounds[-1]) for pair in pairwise(bounds)]
+
+
+def _is_over(best: Best | None, stopping: Stopping | None) -> bool:
+    return best is not None and stopping is not None and best.looks >= stopping.patience
+
+
+def _now(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _over_processes(value: float, accelerator: Accelerator) -> float:
+    """Return the mean over the processes; all of them must ask."""
+    if accelerator.num_processes == 1:
+        return value
+    return float(accelerator.reduce(torch.tensor(value, device=accelerator.device), "mean"))
+
+
+def _buffers(learners: Sequence[Learner]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the buffers of the networks (running statistics), each with a copy."""
+    return [(buffer, buffer.detach().clone()) for learner in learners for buffer in learner.network.buffers()]
+
+
+@contextmanager
+def _as_it_would_be(network: nn.Module, average: Any) -> Iterator[None]:
+    """Have the network as it would be if the training ended here; then as it was."""
+    if average is not None:
+        average.store(network.parameters())
+    try:
+        if average is not None:
+            average.copy_to(network.parameters())
+        network.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        network.train()
+        if average is not None:
+            average.restore(network.parameters())
+
+
+def _checkpoint_gradients(network: nn.Module, wanted: bool) -> bool:
+    """Switch gradient checkpointing on or off wherever a network offers it as diffusers' do; say whether any does."""
+    able: list[Any] = [
+        module for module in network.modules() if getattr(module, "_supports_gradient_checkpointing", False)
+    ]
+    for module in able:
+        module.enable_gradient_checkpointing() if wanted else module.disable_gradient_checkpointing()
+    return bool(able)
 
 
 def _batch(example: Example, seed: int, step: int, places: range, device: torch.device) -> Mapping[str, Any]:
@@ -199,35 +325,6 @@ def _factor(step: int, recipe: Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-@frozen
-class Learner:
-    """A network and its optimiser, both as they are or as Accelerate has wrapped them."""
-
-    network: nn.Module
-    optimizer: Any
-
-    @classmethod
-    def of(cls, network: nn.Module, recipe: Recipe) -> Learner:
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        if recipe.optimizer == "sgd":
-            sgd = torch.optim.SGD(parameters, recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
-            return cls(network, sgd)
-        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-        return cls(network, kind(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay))
-
-    def prepared(self, accelerator: Accelerator) -> Learner:
-        return Learner(*accelerator.prepare(self.network, self.optimizer))
-
-    def descend(self, value: torch.Tensor, rate: float, recipe: Recipe, accelerator: Accelerator) -> None:
-        """Put the gradients of a loss in place for the optimiser's step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad()
-        accelerator.backward(value)
-        if recipe.max_grad_norm:
-            accelerator.clip_grad_norm_(self.network.parameters(), recipe.max_grad_norm)
-
-
 def _finite(value: torch.Tensor, what: str, step: int, run: Run, checkpoint: Path) -> float:
     number = float(value.detach())
     if not math.isfinite(number):
@@ -239,45 +336,11 @@ def _finite(value: torch.Tensor, what: str, step: int, run: Run, checkpoint: Pat
 
 
 def _average(network: nn.Module, recipe: Recipe) -> Any:
+    if not recipe.ema_decay:
+        return None
     from diffusers.training_utils import EMAModel
 
-    return EMAModel(network.parameters(), decay=recipe.ema_decay) if recipe.ema_decay else None
-
-
-def _save(path: Path, step: int, learners: Sequence[Learner], average: Any, recent: Sequence[float]) -> None:
-    """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays."""
-    for learner in learners:
-        for name, tensor in learner.network.state_dict().items():
-            if not tensor.isfinite().all():
-                raise TrainingError(
-                    f"{path.parent.name}: {name} is no longer finite after step {step - 1}; the last good checkpoint "
-                    f"is {path if path.is_file() else 'none yet'}. Lower recipe.learning_rate or use float32"
-                )
-    states = [{"network": each.network.state_dict(), "optimizer": each.optimizer.state_dict()} for each in learners]
-    state = {
-        "step": step,
-        **states[0],
-        "adversary": states[1] if len(states) > 1 else None,
-        "average": average.state_dict() if average is not None else None,
-        "recent": list(recent),  # losses: what a rerun that has nothing left to do says of them
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.chmod(0o600)  # weights may remember what they have seen
-    os.replace(partial, path)
-
-
-def _restore(path: Path, learners: Sequence[Learner], average: Any) -> tuple[int, list[float]]:
-    """Return the step and the last losses (an earlier version kept none) of a checkpoint; 0 where there is none."""
-    if not path.is_file():
-        return 0, []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for learner, saved in zip(learners, (state, state.get("adversary")), strict=False):
-        learner.network.load_state_dict(saved["network"])
-        learner.optimizer.load_state_dict(saved["optimizer"])
-    if average is not None:
-        average.load_state_dict(state["average"])
-    return int(state["step"]), list(state.get("recent", []))
+    return EMAModel(network.parameters(), decay=recipe.ema_decay)
 
 
 @torch.no_grad()

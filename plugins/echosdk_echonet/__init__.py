@@ -1,4 +1,4 @@
-"""Real data in the layout of EchoNet-Dynamic: reading it, and writing any source's clips in it."""
+"""Real data in the EchoNet layouts, read and written, and the weights of EchoNet-Synthetic as they were published."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -6,16 +6,23 @@ from importlib.resources import files
 import echosdk
 from echosdk_echonet.dynamic import EchoNetDynamic
 from echosdk_echonet.export import write_layout
+from echosdk_echonet.pediatric import EchoNetPediatric
+from echosdk_echonet.published import EchoNetSynthetic
 
-__all__ = ["EchoNetDynamic", "write_layout"]
+__all__ = ["EchoNetDynamic", "EchoNetPediatric", "EchoNetSynthetic", "write_layout"]
 
 
 @echosdk.hookimpl
-def echosdk_data_sources() -> Iterator[echosdk.Component[EchoNetDynamic]]:
+def echosdk_data_sources() -> Iterator[echosdk.Component[echosdk.DataSource]]:
     yield echosdk.Component(
         name="echonet-dynamic",
         build=EchoNetDynamic,
         summary="A folder in the layout of EchoNet-Dynamic: Videos/*.avi and FileList.csv.",
+    )
+    yield echosdk.Component(
+        name="echonet-pediatric",
+        build=EchoNetPediatric,
+        summary="One view of EchoNet-Pediatric, A4C or PSAX: Videos/*.avi and FileList.csv with folds.",
     )
 
 
@@ -28,3 +35,12 @@ def echosdk_plugin_sets() -> Iterator[echosdk.Resource]:
     }
     for name, summary in summaries.items():
         yield echosdk.Resource(name=name, location=str(files("echosdk_echonet") / f"{name}.toml"), summary=summary)
+
+
+@echosdk.hookimpl
+def echosdk_published_layouts() -> Iterator[echosdk.Component[EchoNetSynthetic]]:
+    yield echosdk.Component(
+        name="echonet-synthetic",
+        build=EchoNetSynthetic,
+        summary="Weights of EchoNet-Synthetic as its authors published them, trained on real patients.",
+    )

@@ -1,4 +1,4 @@
-"""The EchoNet-Dynamic layout: what its files are called, and its list of videos read and checked."""
+"""The EchoNet layouts: what their files are called, and their list of videos read and checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ TRACING_COLUMNS = ("FileName", "X1", "Y1", "X2", "Y2", "Frame")
 PATIENT = "Patient"  # ours, optional: EchoNet-Dynamic has one video a patient
 
 _REQUIRED = ("FileName", "EF", "Split")
-_SPLITS: Mapping[str, Split] = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
+NAMED_SPLITS: Mapping[str, Split] = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
+"""What EchoNet-Dynamic has in the column `Split`."""
+
+FOLDS: Mapping[str, Split] = {**{str(fold): "train" for fold in range(8)}, "8": "val", "9": "test"}
+"""What EchoNet-Pediatric has there, and the paper's use of it."""
 
 
 @frozen(kw_only=True)
@@ -47,13 +51,16 @@ def stem(name: str) -> str:
     return name[:-4] if name.lower().endswith(".avi") else name
 
 
-def read_file_list(data: bytes, where: str) -> list[Row]:
-    """Read FileList.csv and check every row; raises DataError that names `where`, the row and what to do."""
+def read_file_list(data: bytes, where: str, splits: Mapping[str, Split] = NAMED_SPLITS) -> list[Row]:
+    """Read FileList.csv and check every row; raises DataError that names `where`, the row and what to do.
+
+    `splits` says what the column `Split` may hold, in capitals, and which split that is.
+    """
     rows: list[Row] = []
     seen: dict[str, int] = {}
     patients: dict[str, Row] = {}
     for number, cells in _table(data, where):
-        row = _row(number, cells, f"{where}: row {number}")
+        row = _row(number, cells, f"{where}: row {number}", splits)
         if row.name in seen:
             raise DataError(f"{where}: row {number}: {row.name!r} is in row {seen[row.name]} too; remove one of them")
         first = patients.setdefault(row.patient, row)
@@ -89,16 +96,16 @@ def _table(data: bytes, where: str) -> Iterator[tuple[int, dict[str, str]]]:
         yield number, dict(zip(header, cells, strict=True))
 
 
-def _row(number: int, cells: Mapping[str, str], where: str) -> Row:
+def _row(number: int, cells: Mapping[str, str], where: str, splits: Mapping[str, Split]) -> Row:
     name = stem(cells["FileName"])
     if not is_file_name(name):
         raise DataError(f"{where}: FileName {cells['FileName']!r} is no name of a file in {VIDEOS}; give the bare name")
     ef = _number(cells["EF"])
     if not 0 <= ef <= 100:
         raise DataError(f"{where}: EF is {cells['EF']!r}; give a number from 0 to 100")
-    split = _SPLITS.get(cells["Split"].upper())
+    split = splits.get(cells["Split"].upper())
     if split is None:
-        raise DataError(f"{where}: unknown split {cells['Split']!r}; choose from {', '.join(_SPLITS)}")
+        raise DataError(f"{where}: unknown split {cells['Split']!r}; choose from {', '.join(splits)}")
     fps = None
     if cells.get("FPS"):
         fps = _number(cells["FPS"])

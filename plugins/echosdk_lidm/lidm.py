@@ -16,6 +16,8 @@ from torch.nn import functional
 import echosdk
 from echosdk.training import SAMPLERS, TRAINING_STEPS, Recipe, Sampler, choose, make_scheduler, pad, padded_side, train
 
+PICTURES = 8
+
 
 @define
 class LIDM:
@@ -70,7 +72,19 @@ class LIDM:
             prediction = network(noisy, timestep).sample.float()
             return functional.mse_loss(prediction, scheduler.get_velocity(still, noise, timestep))
 
-        trained = train(self._network, loss, example(data.train), self.recipe, run, validation=example(data.val))
+        def pictures() -> torch.Tensor:
+            stills = self.sample([torch.Generator().manual_seed(i) for i in range(PICTURES)], [{}] * PICTURES)
+            return data.decode(stills)
+
+        trained = train(
+            self._network,
+            loss,
+            example(data.train),
+            self.recipe,
+            run,
+            validation=example(data.val),
+            pictures=pictures if data.decode else None,
+        )
         return trained.facts()
 
     def save(self, public: Path, private: Path) -> None:

@@ -34,6 +34,8 @@ from echosdk.training import (
 )
 from echosdk_lvdm.conditions import Scaling, context, scalings_of
 
+PICTURES = 8
+
 
 @define
 class LVDM:
@@ -137,7 +139,15 @@ class LVDM:
                 error = error / level.error.square().flatten(1)  # each noise level counts alike
             return (error * batch["real"]).sum() / batch["real"].sum()  # padded frames count for nothing
 
-        trained = train(self._network, loss, example(data.train), self.recipe, run, validation=example(data.val))
+        trained = train(
+            self._network,
+            loss,
+            example(data.train),
+            self.recipe,
+            run,
+            validation=example(data.val),
+            pictures=(lambda: self._pictures(data)) if data.decode else None,
+        )
         return trained.facts()
 
     def save(self, public: Path, private: Path) -> None:
@@ -156,6 +166,16 @@ class LVDM:
         self._latent = tuple(about["channels_height_width"])
         self._scalings = tuple(Scaling(**scaling) for scaling in about["conditions"])
         self._spread = about["spread"] if self.precondition else None
+
+    def _pictures(self, data: echosdk.TrainingData) -> torch.Tensor:
+        """Return frames of a window that is animated from a validation clip's first still, for its labels."""
+        clip = data.val[0]
+        still = torch.from_numpy(clip.read(0, 1)).to(self._network.device)
+        denoising = self.begin(self.window, [torch.Generator().manual_seed(0)])
+        for timestep in denoising.timesteps:
+            denoising.step(self.predict(denoising.latents, timestep, still, [clip.labels]), timestep)
+        shown = torch.linspace(0, self.window - 1, min(PICTURES, self.window)).round().long()
+        return data.decode(denoising.latents[0, shown])
 
     def _level(self, timestep: torch.Tensor) -> Level | None:
         if self._spread is None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, choose, train
+from echosdk.training import Recipe, Stopping, choose, train
 from echosdk_reid.network import ReIdentification
 
 T = TypeVar("T")
@@ -36,12 +36,18 @@ class PearsonReID:
     tau is the `percentile`-th percentile of the held-out items' own smallest distances: `percentile` % of innocents
     are rejected. Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the
     weights, so a verdict depends on nothing but the item.
+
+    With `patience`, training stops when the loss on pairs of `held_back` of the training patients, looked at every
+    `look_every` steps, has not fallen that often; the best weights stay. Validation patients are for tau.
     """
 
     architecture: Literal["resnet50", "small"] = field(default="resnet50", validator=in_(("resnet50", "small")))
     layers: tuple[int, ...] = field(default=(1, 1, 1), validator=[min_len(1), max_len(4)])
     features: int = field(default=128, validator=ge(2))
     percentile: float = field(default=5.0, validator=[gt(0), lt(100)])
+    patience: int = field(default=0, validator=ge(0))
+    look_every: int = field(default=60, validator=ge(1))
+    held_back: float = field(default=0.1, validator=[gt(0), lt(1)])
     recipe: Recipe = Recipe(steps=60_000, batch_size=128, learning_rate=1e-4, optimizer="adam", max_grad_norm=0.0)
     space = "latent"
     _network: Any = field(init=False, default=None, repr=False)
@@ -70,6 +76,8 @@ class PearsonReID:
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
         patients = {"train": _by_patient(data.train), "val": _by_patient(data.val)}
+        if self.patience:
+            patients |= _carved(patients["train"], self.held_back, torch.Generator().manual_seed(run.seed))
         _refuse_too_few(patients)
         self._low, self._high = _extremes(data.train)
         self._network = ReIdentification(self.architecture, self.layers, data.shape[0], self.features)
@@ -93,7 +101,12 @@ class PearsonReID:
             return functional.binary_cross_entropy_with_logits(network(batch["first"], batch["second"]), batch["same"])
 
         validation = example(patients["val"])
-        trained = train(self._network, loss, example(patients["train"]), self.recipe, run, validation=validation)
+        stopping = None
+        if self.patience:
+            stopping = Stopping(example=example(patients["held back"]), every=self.look_every, patience=self.patience)
+        trained = train(
+            self._network, loss, example(patients["train"]), self.recipe, run, validation=validation, stopping=stopping
+        )
         return {**trained.facts(), "pairs": self._score(validation)}
 
     def save(self, public: Path, private: Path) -> None:
@@ -155,6 +168,13 @@ def _by_patient(clips: Clips) -> list[Clips]:
     return list(patients.values())
 
 
+def _carved(patients: list[Clips], share: float, generator: torch.Generator) -> dict[str, list[Clips]]:
+    """Draw the training patients that are held back, and return them and the others."""
+    order = torch.randperm(len(patients), generator=generator).tolist()
+    count = max(2, round(share * len(patients)))
+    return {"train": [patients[i] for i in order[count:]], "held back": [patients[i] for i in order[:count]]}
+
+
 def _frames(clips: Clips) -> list[tuple[echosdk.StoredClip, int]]:
     return [(clip, index) for clip in clips for index in range(clip.num_frames)]
 
@@ -170,8 +190,8 @@ def _refuse_too_few(patients: Mapping[str, Sequence[Clips]]) -> None:
             f"{name} has {len(split)} ({len(_seen_twice(split))} with two frames)" for name, split in patients.items()
         )
         raise echosdk.TrainingError(
-            "pearson-reid: pairs need at least two patients in train and in val, and of one of them two frames; "
-            f"{counts}"
+            f"pearson-reid: pairs need at least two patients in {' and in '.join(patients)}, and of one of them two "
+            f"frames; {counts}"
         )
 
 

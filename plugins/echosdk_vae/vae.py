@@ -26,6 +26,7 @@ from echosdk_vae.adversarial import PatchDiscriminator, adaptive_weight, hinge, 
 from echosdk_vae.perceptual import backbone_weights, perceptual_loss
 
 FRAMES_FOR_STATISTICS = 512
+PICTURES = 8
 
 
 @define
@@ -140,6 +141,7 @@ class VAE:
             run,
             validation=example(data.val),
             adversary=self._adversary(terms) if self.gan_weight else None,
+            pictures=lambda: self._pictures(data),
         )
         self._network.eval()
         self._standardise(data, run)
@@ -229,6 +231,13 @@ class VAE:
             "patients": len({clip.group for clip, _ in some}),
             "psnr_db": float((10 * torch.log10(4 / mse)).mean()),
         }
+
+    @torch.no_grad()
+    def _pictures(self, data: echosdk.TrainingData) -> torch.Tensor:
+        """Return validation frames, and below each what becomes of it."""
+        some = _some(data.val, torch.Generator().manual_seed(0))[:PICTURES]
+        seen = torch.cat([to_images(clip.read(index, index + 1)) for clip, index in some])
+        return torch.cat([seen, self.decode(self.encode(seen)).cpu()], 2)
 
     def _images(self, frames: Sequence[tuple[Any, int]]) -> Iterator[torch.Tensor]:
         for first in range(0, len(frames), 32):

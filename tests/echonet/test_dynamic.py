@@ -281,6 +281,6 @@ def test_a_bad_video_without_a_listed_frame_rate_is_named_too(tmp_path):
 def test_the_plugin_offers_the_source_by_name(folder):
     import echosdk_echonet
 
-    (component,) = echosdk_echonet.echosdk_data_sources()
-    assert component.name == "echonet-dynamic"
+    component, other = echosdk_echonet.echosdk_data_sources()
+    assert (component.name, other.name) == ("echonet-dynamic", "echonet-pediatric")
     assert component.build(location=folder).fingerprint()

@@ -56,8 +56,8 @@ def training_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
     def fit(module: ModuleType, component: Any, data: TrainingData) -> dict[str, Any]:
         given: dict[str, Any] = {}
 
-        def train(network: Any, loss: Any, example: Any, recipe: Any, run: Any, *, validation: Any, adversary: Any = None) -> Trained:
-            given.update(network=network, loss=loss, example=example, adversary=adversary)
+        def train(network: Any, loss: Any, example: Any, recipe: Any, run: Any, *, validation: Any, **others: Any) -> Trained:
+            given.update({"network": network, "loss": loss, "example": example, "adversary": None, **others})
             network.eval()
             return Trained(steps=0, train_loss=0.0, val_loss=None, seconds=0.0)
 

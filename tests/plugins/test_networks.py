@@ -81,6 +81,7 @@ def test_the_lvdm_is_the_papers(default: dict[str, Any]) -> None:
 def test_the_re_identification_network_is_the_papers(default: dict[str, Any]) -> None:
     reid = default["privacy_filter"]
     assert (reid.architecture, reid.features, reid.percentile) == ("resnet50", 128, 5.0)
+    assert reid.patience * reid.look_every == 50 * (7465 // 128)  # epochs without an improvement
     assert (reid.recipe.optimizer, reid.recipe.learning_rate, reid.recipe.batch_size) == ("adam", 1e-4, 128)
     with torch.device("meta"):
         network = ReIdentification(reid.architecture, reid.layers, 4, reid.features)

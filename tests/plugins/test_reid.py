@@ -211,3 +211,33 @@ def test_a_loaded_filter_judges_as_the_saved_one(tmp_path: Path) -> None:
     loaded.load(tmp_path, tmp_path)
     torch.testing.assert_close(loaded.embed(items(3)), saved.embed(items(3)), atol=2e-3, rtol=0)
     assert (loaded._low, loaded._high) == (saved._low, saved._high)
+
+
+def test_it_stops_early_on_training_patients_that_it_does_not_learn_from(training_of: Any, data_of: Any) -> None:
+    clips = [(f"patient{i}", np.full((3, 4, 8, 8), i, np.float32)) for i in range(20)]
+    judge = PearsonReID(architecture="small", layers=(1,), features=16, patience=7, look_every=3, held_back=0.25)
+    given = training_of(module, judge, data_of(*clips))
+
+    def seen(example: Any) -> set[float]:
+        pairs = [example(torch.Generator().manual_seed(seed)) for seed in range(300)]
+        return {float(pair[name].mean()) for pair in pairs for name in ("first", "second")}
+
+    stopping = given["stopping"]
+    assert (stopping.every, stopping.patience) == (3, 7)
+    assert (len(seen(stopping.example)), len(seen(given["example"]))) == (5, 15)
+    assert not seen(stopping.example) & seen(given["example"])
+
+
+def test_without_patience_all_training_patients_are_learnt_from(training_of: Any, data_of: Any) -> None:
+    given = training_of(module, PearsonReID(architecture="small", layers=(1,), features=16), data_of(*[(f"p{i}", np.full((3, 4, 8, 8), i, np.float32)) for i in range(4)]))
+    assert given["stopping"] is None
+
+
+def test_too_few_patients_to_hold_some_back_are_refused(training_of: Any, data_of: Any) -> None:
+    judge = PearsonReID(architecture="small", layers=(1,), features=16, patience=1)
+    with pytest.raises(echosdk.TrainingError) as error:
+        training_of(module, judge, data_of(*[(f"p{i}", np.zeros((3, 4, 8, 8), np.float32)) for i in range(3)]))
+    assert str(error.value) == (
+        "pearson-reid: pairs need at least two patients in train and in val and in held back, and of one of them two "
+        "frames; train has 1 (1 with two frames), val has 3 (3 with two frames), held back has 2 (2 with two frames)"
+    )

@@ -70,7 +70,7 @@ def interrupted(folder: Path, recipe: Recipe, step: int, where: str, monkeypatch
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         if where == "checkpoint":
-            patch.setattr(loop, "_save", stops(loop._save))
+            patch.setattr(loop, "save", stops(loop.save))
         if where == "average":
             from diffusers.training_utils import EMAModel
 

@@ -24,8 +24,10 @@ from echosdk.clips.store import write_store
 from echosdk.integrity import file_digest
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import PluginSet, open_source, resolve
+from echosdk.training import data as data_module
 from echosdk.training import stages as stages_module
-from echosdk.training.stages import Training, check_source, train_bundle
+from echosdk.training.data import check_source
+from echosdk.training.stages import Training, train_bundle
 
 SOURCE = "phantom?patients=16&frames=16&size=32"
 
@@ -521,7 +523,7 @@ def test_a_store_is_written_by_one_process_at_a_time(
         written.append(f"{folder.parent.name}/{folder.name}")
         return write_store(folder, *arguments)
 
-    monkeypatch.setattr(stages_module, "write_store", write)
+    monkeypatch.setattr(data_module, "write_store", write)
     train_bundle(training(registry, tmp_path, stages=("encoder", "image_prior")))
     assert written == ["pixels/train", "pixels/val", "latents/train", "latents/val"]
 

@@ -1,0 +1,69 @@
+"""What a bundle keeps of real data, so that a privacy filter has something to compare with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from echosdk.bundle import PRIVATE, REFERENCES, Bundle, amend
+from echosdk.clips.images import to_images
+from echosdk.integrity import file_digest, locked, write_whole
+from echosdk.seeding import generator
+
+ENCODE_BATCH = 32
+
+Latents = tuple[str, NDArray[Any]]
+"""One clip's patient, and latents `t c h w`."""
+
+
+def encode(encoder: Any, frames: NDArray[Any]) -> NDArray[Any]:
+    """Return the latents `t c h w` of frames uint8 `t H W` or `t H W 3`."""
+    parts = [encoder.encode(to_images(frames[first:last])).cpu() for first, last in _batches(len(frames), ENCODE_BATCH)]
+    return torch.cat(parts).half().contiguous().numpy()
+
+
+def evenly(length: int, count: int) -> NDArray[np.int64]:
+    """Choose `count` of `length` frames, or all where they are fewer: the first, the last, and evenly between."""
+    chosen: NDArray[np.int64] = np.linspace(0, length - 1, min(count, length)).round().astype(int)
+    return chosen
+
+
+def keep_references(bundle: Bundle, train: Sequence[Latents], holdout: Sequence[Latents]) -> Bundle:
+    """Keep what a filter compares with: latents of some frames of training clips, and of one clip a held-out patient.
+
+    Patients are numbered in an order drawn with the noise key, so that a number says nothing.
+    """
+    from safetensors.torch import save
+
+    groups = sorted({group for group, _ in (*train, *holdout)})
+    order = torch.randperm(len(groups), generator=generator("pseudonyms", key=bundle.noise_key)).tolist()
+    pseudonym = dict(zip(groups, order, strict=True))
+
+    def numbers(clips: Sequence[Latents]) -> torch.Tensor:
+        return torch.tensor([pseudonym[group] for group, latents in clips for _ in latents])
+
+    lengths = torch.tensor([len(latents) for _, latents in holdout])
+    tensors = {
+        "train": torch.from_numpy(np.concatenate([latents for _, latents in train])).half(),
+        "train_group": numbers(train),
+        "holdout": torch.from_numpy(np.concatenate([latents for _, latents in holdout])).half(),
+        "holdout_group": numbers(holdout),
+        "holdout_video": torch.repeat_interleave(torch.arange(len(lengths)), lengths),
+    }
+    content = save(tensors)
+    digest = hashlib.sha256(content).hexdigest()
+    path = bundle.folder / PRIVATE / REFERENCES
+    with locked(path.parent):
+        if not path.is_file() or file_digest(path) != digest:
+            write_whole(path, content, mode=0o600)
+    return amend(bundle, references=digest)
+
+
+def _batches(length: int, size: int) -> Iterable[tuple[int, int]]:
+    return pairwise([*range(0, length, size), length])
