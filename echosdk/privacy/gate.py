@@ -11,7 +11,7 @@ from einops import rearrange
 
 from echosdk.devices import out_of_memory
 from echosdk.errors import PrivacyError
-from echosdk.interfaces import Encoder, PrivacyFilter, References, Verdict
+from echosdk.interfaces import CopyCalibration, Encoder, PrivacyFilter, References, Verdict
 from echosdk.seeding import generator
 
 IMAGE_BATCH = 32
@@ -48,6 +48,9 @@ class Gate:
         chosen = [own[int(torch.randint(len(own), (), generator=noise))] for own in rows.values()]
         innocents = References(items=self._seen(holdout.items[chosen]), groups=[holdout.groups[row] for row in chosen])
         self._guard(lambda: self._filter.calibrate(_with(train, self._seen(train.items)), innocents, noise))
+        if self._guard(lambda: isinstance(self._filter, CopyCalibration)):
+            whole = _with(holdout, self._seen(holdout.items))
+            self._guard(lambda: self._filter.calibrate_copies(whole, noise))  # type: ignore[attr-defined]
         verdict = self._judge(holdout.items)
         self._still_tau = verdict.tau
         # No filter's parameters are known here: the rate is what the filter does with innocent stills
