@@ -299,6 +299,14 @@ class CopyCalibration(Protocol):
         """
 
 
+@runtime_checkable
+class Embedding(Protocol):
+    """What a privacy filter may offer besides: the features by which it compares. An audit looks at records in them."""
+
+    def embed(self, stills: torch.Tensor) -> torch.Tensor:
+        """Map what the filter wants to see, `n c h w`, to features `n d`."""
+
+
 class Denoising(Protocol):
     """One batch of videos on its way from noise to latents; made anew for each, so no state outlives it."""
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "reproduce": "Generate a dataset again and compare the bytes.",
     "merge": "Join finished shards into a dataset.",
     "repair": "Generate again what is damaged or missing.",
+    "audit": "Audit a dataset's privacy against the real data.",
     "bundle": "Show or strip a bundle.",
     "data": "Show or export a data source.",
     "plugins": "List and show what the installed plugins offer; begin a new one.",
