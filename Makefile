@@ -11,13 +11,14 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 BUNDLE_DATA := phantom?patients=800&videos=2&frames=32&fps=16
 BUNDLE := plugins/echosdk_phantom/bundle
 
-.PHONY: help setup demo test lint types wheel bundle clean
+.PHONY: help setup demo test lint types docs wheel bundle clean
 
 help:
 	@echo 'make demo     generate a synthetic dataset from the embedded bundle into ./demo'
 	@echo 'make test     run the test suite; PYTEST="-k name" narrows it'
 	@echo 'make lint     ruff'
 	@echo 'make types    mypy, strict, on echosdk/'
+	@echo 'make docs     build the documentation into ./site'
 	@echo 'make wheel    build the wheel and try it outside this folder'
 	@echo 'make bundle   train the embedded bundle from nothing (hours on a CPU; goes on where it was stopped)'
 	@echo 'make clean    remove what make made, but for a training in build/'
@@ -54,6 +55,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 wheel: $(READY)
 	.ci/wheel

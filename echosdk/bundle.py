@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import secrets
 import shutil
 import tempfile
@@ -25,8 +24,9 @@ import cattrs
 import fsspec
 from attrs import evolve, field, frozen
 
+from echosdk.documents import read_json
 from echosdk.errors import BundleError
-from echosdk.integrity import digest, file_digest, locked, private_folder, refuse_code
+from echosdk.integrity import digest, file_digest, locked, private_folder, refuse_code, write_whole
 from echosdk.interfaces import KINDS, Category, Label, References, Trainable
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
@@ -91,7 +91,7 @@ class Bundle:
             offered = f" (installed bundles: {', '.join(registry.names('bundle')) or 'none'})" if registry else ""
             raise BundleError(f"{name}: no bundle here: {MANIFEST} is missing{offered}")
         try:
-            plain = json.loads(path.read_text())
+            plain = read_json(path.read_bytes())
             if not isinstance(plain, dict):
                 raise BundleError(f"{path}: damaged: holds no table")
             if plain.get("schema") != SCHEMA_VERSION:
@@ -202,11 +202,12 @@ def _begun(folder: Path, manifest: Manifest) -> Bundle:
             raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
         private_folder(folder / PRIVATE)
         return there
-    if any(folder.iterdir()):
+    # A begin that was killed leaves the key, or a part of it, and no manifest: nothing has been made with that key
+    begun = {PRIVATE, f"{PRIVATE}/{NOISE_KEY}", *(f"{name}.partial" for name in (MANIFEST, f"{PRIVATE}/{NOISE_KEY}"))}
+    if {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - begun:
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
     key = private_folder(folder / PRIVATE) / NOISE_KEY
-    key.touch(mode=0o600)
-    key.write_text(secrets.token_hex(NOISE_KEY_BYTES) + "\n")
+    write_whole(key, f"{secrets.token_hex(NOISE_KEY_BYTES)}\n".encode(), mode=0o600)
     return write_manifest(folder, manifest)
 
 
@@ -226,9 +227,8 @@ def _fixed(manifest: Manifest) -> dict[str, Any]:
 def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
     """Write `bundle.json` whole, or not at all."""
     manifest = evolve(manifest, versions=library_versions())
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(_CONVERTER.unstructure(manifest), indent=2, sort_keys=True) + "\n")
-    os.replace(partial, folder / MANIFEST)
+    text = json.dumps(_CONVERTER.unstructure(manifest), indent=2, sort_keys=True)
+    write_whole(folder / MANIFEST, f"{text}\n".encode())
     return Bundle(folder, manifest, str(folder))
 
 
@@ -300,6 +300,8 @@ def strip(bundle: Bundle, out: Path) -> None:
     """Copy a bundle without its private part. This does not clear the weights for publication."""
     if out.exists():
         raise BundleError(f"{out}: exists; choose another place for the stripped bundle")
+    if out.resolve().is_relative_to(bundle.folder.resolve()):
+        raise BundleError(f"{out}: lies in the bundle {bundle.folder}; choose another place for the stripped bundle")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

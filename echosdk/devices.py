@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from echosdk.errors import InputError
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"
+MOST_THREADS_A_CORE = 16
 
 
 def pick_device(name: str) -> str:
@@ -39,11 +41,20 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def check_threads(number: int) -> None:
+    """Raise `InputError` for more threads than this machine can sensibly start: a system that runs out ends torch."""
+    cores = os.cpu_count() or 1
+    most = MOST_THREADS_A_CORE * cores
+    if number > most:
+        raise InputError(f"--threads {number}: at most {most} on this machine, {MOST_THREADS_A_CORE} a CPU core")
+
+
 @contextmanager
 def threads(number: int) -> Iterator[None]:
     """Let torch use so many CPU threads meanwhile: they change the order of sums, and so bits."""
     import torch
 
+    check_threads(number)
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -46,6 +46,22 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file whole or not at all, and on the disk before it has its name: a power cut leaves the old one."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Wait until no other process of this machine changes the folder."""

@@ -50,6 +50,8 @@ def read_value(value: Any, wanted: Any, where: str, choose: Choose) -> Any:
     elif wanted in _SCALARS:
         if type(value) not in _SCALARS[wanted][1]:
             raise PluginSetError(_wants(wanted, value, where))
+        if type(value) is int and not -(2**63) <= value < 2**63:  # no tensor and no C library takes it
+            raise PluginSetError(f"{where}: wants a number of at most 64 bits, got {str(value)[:20]}...")
         return float(value) if wanted is float else value
     elif isinstance(wanted, type) and not isinstance(value, wanted):
         raise PluginSetError(_wants(wanted, value, where))

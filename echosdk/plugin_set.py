@@ -21,12 +21,16 @@ import fsspec
 from attrs import evolve, field, frozen
 from attrs.validators import instance_of
 
+from echosdk.documents import read_toml
 from echosdk.errors import BundleError, InputError, PluginSetError
 from echosdk.interfaces import KINDS, WritableLayout
 from echosdk.registry import Registry, check_parameters, choose, complete_parameters, default_parameters, parameters_of
 
-SAMPLING = {"num_frames": int, "dtype": str}
-"""What a bundle may say of sampling, and the type of each."""
+MOST_FPS = 100_000
+
+DTYPES = ("float32", "bfloat16", "float16")
+SAMPLING = {"num_frames": "a whole number from 1", "dtype": "one of float32, bfloat16, float16"}
+"""What a bundle may say of sampling."""
 
 
 @frozen(kw_only=True)
@@ -51,21 +55,21 @@ class PluginSet:
     def parse(cls, text: str, where: str) -> Self:
         """Read a plugin set's TOML. Unknown or missing tables and keys are errors that name the file."""
         try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            table = read_toml(text)
+        except ValueError as error:
             raise PluginSetError(f"{where}: not valid TOML: {error}") from error
         fps, bundle, sampling = table.pop("fps", 32.0), table.pop("bundle", None), table.pop("sampling", {})
-        if type(fps) not in (int, float) or not fps > 0:
-            raise PluginSetError(f"{where}: fps: wants a positive number, got {fps!r}")
+        if type(fps) not in (int, float) or not 0 < fps <= MOST_FPS:
+            raise PluginSetError(f"{where}: fps: wants a positive number up to {MOST_FPS}, got {fps!r}")
         if bundle is not None and not isinstance(bundle, str):
             raise PluginSetError(f"{where}: bundle: wants the name of a bundle, got {bundle!r}")
         if not isinstance(sampling, dict):
             raise PluginSetError(f"{where}: sampling: wants a table, got {sampling!r}")
-        for key, kind in ((key, SAMPLING.get(key)) for key in sampling):
-            if kind is None:
+        for key, value in sampling.items():
+            if key not in SAMPLING:
                 raise PluginSetError(f"{where}: sampling.{key}: no such key; {choose(key, SAMPLING)}")
-            if type(sampling[key]) is not kind:
-                raise PluginSetError(f"{where}: sampling.{key}: wants a {kind.__name__}, got {sampling[key]!r}")
+            if not (value in DTYPES if key == "dtype" else type(value) is int and 1 <= value < 2**63):
+                raise PluginSetError(f"{where}: sampling.{key}: wants {SAMPLING[key]}, got {value!r}")
         for key in table:
             if key not in KINDS:
                 raise PluginSetError(
@@ -124,8 +128,8 @@ def resolve(
     Run parameters: builder's default < bundle < plugin set < `--set`. Shape parameters come from the bundle for the
     `trained` kinds that it holds; `--set` on one of those is an error. `--use` drops the old component's parameters.
     """
-    uses = dict(_split_option(text, "--use", "KIND=NAME") for text in use)
-    sets = [_split_option(text, "--set", "KIND.KEY=VALUE") for text in set_]
+    uses = dict(split_option(text, "--use", "KIND=NAME") for text in use)
+    sets = [split_option(text, "--set", "KIND.KEY=VALUE") for text in set_]
     for kind in [*uses, *(key.partition(".")[0] for key, _ in sets)]:
         if kind not in KINDS:
             raise PluginSetError(f"no kind of component named {kind!r}; {choose(kind, KINDS)}")
@@ -156,7 +160,7 @@ def resolve(
                     f"--set {key}: {path!r} is fixed once {name!r} is trained; the bundle has "
                     f"{values.get(path.partition('.')[0])!r}. Train another bundle to change it"
                 )
-            _assign(values, path, _value(text), f"--set {key}")
+            assign(values, path, option_value(text, f"--set {key}"), f"--set {key}")
         if any(key.startswith(f"{kind}.") for key, _ in sets):
             registry.build(kind, name, values, f"--set {kind}")
         choices[kind] = Choice(use=name, parameters=complete_parameters(component, values, where.removesuffix(".use")))
@@ -177,7 +181,7 @@ def parse_source(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"{text}: {pair!r} is not KEY=VALUE")
-        parameters[key] = _value(value)
+        parameters[key] = option_value(value, f"{text}: {key}")
     return name, parameters
 
 
@@ -232,22 +236,26 @@ def _choice(table: Mapping[str, Any], kind: str, where: str) -> Choice:
     return Choice(use=entry["use"], parameters={key: value for key, value in entry.items() if key != "use"})
 
 
-def _split_option(text: str, option: str, form: str) -> tuple[str, str]:
+def split_option(text: str, option: str, form: str) -> tuple[str, str]:
+    """Split `KEY=VALUE`; raises `PluginSetError` where the option is not of its form."""
     key, equals, value = text.partition("=")
     if not equals or not key or ("." in form.partition("=")[0]) != ("." in key):
         raise PluginSetError(f"{option} {text}: wants {form}")
     return key, value
 
 
-def _value(text: str) -> Any:
+def option_value(text: str, where: str) -> Any:
     """Read a TOML value; what is none is a text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return read_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:  # a number or a list without end
+        raise PluginSetError(f"{where}: {error}") from error
 
 
-def _assign(values: dict[str, Any], path: str, value: Any, where: str) -> None:
+def assign(values: dict[str, Any], path: str, value: Any, where: str) -> None:
+    """Set a parameter, or with `KEY.INNER` a key of its table, in a component's parameters."""
     *parents, last = path.split(".")
     for parent in parents:
         inner = values.setdefault(parent, {})

@@ -20,7 +20,7 @@ PLUGIN_NAMES = sorted(folder.name for folder in (ROOT / "plugins").iterdir() if 
 LONGEST = 400
 
 FLOORS = (
-    ("errors", "interfaces", "seeding", "devices", "integrity", "torchvision_operators"),
+    ("errors", "interfaces", "seeding", "devices", "documents", "integrity", "published", "torchvision_operators", "words"),
     ("hookspecs", "parameter_values", "clips"),
     ("registry",),
     ("plugin_set", "bundle", "plugin_listing", "plugin_template"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import fsspec
 import pytest
 
 import echosdk
-from echosdk.bundle import MANIFEST, Bundle, strip, summary
+from echosdk.bundle import MANIFEST, Bundle, begin_bundle, strip, summary
 from echosdk.generation.generate import Options, make_plan
 from echosdk.integrity import digest
 from echosdk.interfaces import KINDS
@@ -163,7 +164,11 @@ def test_no_bundle_is_said_with_the_installed_ones(registry, tmp_path):
         ("{}", "schema None; this version reads 1"),
         ('{"schema": 2}', "schema 2; this version reads 1"),
         ('{"schema": 1}', "damaged: "),
+        ("[" * 100 + "]" * 100, "damaged: ValueError: more than 64 tables and lists lie in each other; fetch"),
+        ("[" * 99999, "damaged: ValueError: more than 64 tables and lists lie in each other; fetch"),
+        ('{"schema": ' + "1" * 5000 + "}", "damaged: ValueError: Exceeds the limit (4300 digits)"),
     ],
+    ids=lambda value: value[:20],
 )
 def test_a_damaged_manifest_is_refused(tiny_bundle, text, message):
     (tiny_bundle / MANIFEST).write_text(text)
@@ -241,6 +246,49 @@ def test_strip_overwrites_nothing(tiny_bundle, tmp_path):
     assert error_of(strip, Bundle.open(str(tiny_bundle)), tmp_path) == (
         f"{tmp_path}: exists; choose another place for the stripped bundle"
     )
+
+
+def test_strip_writes_nothing_into_the_bundle(tiny_bundle):
+    before = digest(tiny_bundle)
+    for out in (tiny_bundle / "sub", tiny_bundle / "private" / "sub", tiny_bundle / "x" / ".." / "sub"):
+        assert error_of(strip, Bundle.open(str(tiny_bundle)), out) == (
+            f"{out}: lies in the bundle {tiny_bundle}; choose another place for the stripped bundle"
+        )
+    assert digest(tiny_bundle) == before
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{}, {"noise.key": ""}, {"noise.key": "ab"}, {"noise.key.partial": "ab"}, {"noise.key": "ab", "../bundle.json.partial": "{"}],
+)
+def test_a_bundle_whose_begin_was_killed_is_begun_again(left, tiny_bundle, tmp_path):
+    (tmp_path / "new" / "private").mkdir(parents=True)
+    for name, text in left.items():
+        (tmp_path / "new" / "private" / name).write_text(text)
+    manifest = Bundle.open(str(tiny_bundle)).manifest
+    begun = begin_bundle(tmp_path / "new", manifest)
+    assert len(begun.noise_key) == 32
+    assert (tmp_path / "new" / "private" / "noise.key").stat().st_mode & 0o777 == 0o600
+    assert not list((tmp_path / "new").rglob("*.partial"))
+    assert begin_bundle(tmp_path / "new", manifest).noise_key == begun.noise_key
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "private/mine.txt"])
+def test_a_bundle_is_not_begun_where_something_else_lies(name, tiny_bundle, tmp_path):
+    (tmp_path / "new" / "private").mkdir(parents=True)
+    (tmp_path / "new" / name).write_text("")
+    assert error_of(begin_bundle, tmp_path / "new", Bundle.open(str(tiny_bundle)).manifest) == (
+        f"{tmp_path}/new: is not empty and holds no bundle; choose another --out"
+    )
+
+
+def test_the_noise_key_is_on_the_disk_before_anything_is_made_with_it(tiny_bundle, tmp_path, monkeypatch):
+    """A power cut after training would otherwise leave weights and a key of no bytes."""
+    synced, sync = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.add(os.fstat(file).st_ino), sync(file)))
+    begin_bundle(tmp_path / "new", Bundle.open(str(tiny_bundle)).manifest)
+    for path in (tmp_path / "new", *(tmp_path / "new").rglob("*")):
+        assert path.stat().st_ino in synced, path
 
 
 def test_generation_from_a_stripped_bundle_is_refused_unless_told(tiny_bundle, tmp_path, registry):

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import pytest
 
-from echosdk import Registry
-from echosdk.bundle import Bundle
+import echosdk
+from echosdk import Registry, hookspecs, open_dataset
+from echosdk.bundle import SCHEMA_VERSION, Bundle, Manifest
 from echosdk.generation.dataset import NO_FILTER
 from echosdk.generation.generate import Options, generate
+from echosdk.hookspecs import HOOKS
+from echosdk.interfaces import KINDS
+from echosdk.plugin_set import SAMPLING, PluginSet
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -60,7 +66,7 @@ def test_a_snippet_runs_beside_the_dataset_demo(
     monkeypatch.chdir(demo)
     make_module("snippet", source)
     printed = capsys.readouterr().out.splitlines()
-    if "open_dataset" in source:
+    if "print(sample" in source:
         assert len(printed) == 4
         assert all(re.fullmatch(r"synthetic-0000000\d torch.Size\(\[8, 1, 32, 32\]\) {.*}", line) for line in printed)
 
@@ -106,3 +112,45 @@ def test_without_the_filter_those_files_warn_first_of_which_the_docs_say_so(
     assert warned == {"README.md", "preview.html", "dataset.json"}
     assert (tmp_path / "README.md").read_text().startswith(f"**{NO_FILTER}**\n")
     assert next(iter(json.loads((tmp_path / "dataset.json").read_text()))) == "warning"
+
+
+def test_every_key_of_a_bundles_manifest_is_documented() -> None:
+    page = (ROOT / "docs/reference/bundle-format.md").read_text()
+    for field in attrs.fields(Manifest):
+        assert f"`{field.name}`" in page, field.name
+    assert f'"schema": {SCHEMA_VERSION}`' in page
+
+
+def test_every_key_of_a_datasets_manifest_and_of_a_sample_is_documented(demo: Path) -> None:
+    page = (ROOT / "docs/reference/dataset-format.md").read_text()
+    manifest = json.loads((demo / "demo" / "dataset.json").read_text())
+    for key in manifest.keys() - {"schema"}:
+        assert f"`{key}`" in page, key
+    assert f'"schema": {manifest["schema"]}`' in page
+    sample = next(iter(open_dataset(str(demo / "demo"))))
+    for key in sample.keys() - {"key", "video", "__key__"}:
+        assert f"`{key}`" in page, key
+
+
+def test_every_key_of_a_plugin_set_is_documented_and_the_documented_one_is_whole() -> None:
+    page = (ROOT / "docs/reference/plugin-sets.md").read_text()
+    (block,) = (block for language, block in FENCED.findall(page) if language == "toml")
+    assert set(PluginSet.parse(block, "the page").sampling) == set(SAMPLING)
+    assert set(tomllib.loads(block)) == {"fps", "bundle", "sampling", *KINDS}
+
+
+def test_the_reference_is_made_from_the_program_itself() -> None:
+    """So every hook, contract, error and command is in it; `make docs` builds it."""
+    made = {
+        "hooks": "::: echosdk.hookspecs\n",
+        "contracts": "::: echosdk.interfaces\n",
+        "errors": "::: echosdk.errors\n",
+        "cli": "::: mkdocs-click\n    :module: echosdk.cli\n    :command: app\n",
+    }
+    for page, directive in made.items():
+        assert directive in (ROOT / f"docs/reference/{page}.md").read_text()
+    for hook in HOOKS.values():
+        assert getattr(hookspecs, hook).__doc__.count("```python") == 1, hook
+    for name in echosdk.__all__:
+        if isinstance(member := getattr(echosdk, name), type) and issubclass(member, Exception):
+            assert member.__doc__, name

@@ -55,10 +55,11 @@ def export(source: str, directory: str, layout: str | None, as_json: bool) -> No
     """Write the clips of a source to DIRECTORY in the layout of another data source, which then reads them."""
     from echosdk.plugin_set import open_layout, open_source
     from echosdk.registry import Registry
+    from echosdk.words import count
 
     registry = Registry.discover()
     counts = open_layout(registry, directory, layout).write(open_source(registry, source))
     if as_json:
         click.echo(json.dumps({"directory": directory, "clips": dict(counts)}))
         return
-    click.echo(f"{directory}: {sum(counts.values())} clips ({options.counts(counts)})")
+    click.echo(f"{directory}: {count(sum(counts.values()), 'clip')} ({options.counts(counts)})")

@@ -74,6 +74,7 @@ def command(
 
     from echosdk.generation.generate import Options, generate
     from echosdk.generation.plan import parse_splits
+    from echosdk.words import count
 
     device = options.pick_device(device)
     wanted = Options(
@@ -82,7 +83,7 @@ def command(
         use=use,
         set_=set_,
         num_videos=num_videos,
-        splits=parse_splits(splits) if splits else None,
+        splits=None if splits is None else parse_splits(splits),
         num_frames=frames,
         labels=labels,
         seed=seed,
@@ -102,7 +103,11 @@ def command(
         workers=options.pick_workers(workers, out, device, threads),
         private_audit=private_audit,
         report=options.say,
+        progress=options.on_a_terminal(),
     )
+    if manifest is None and as_json:
+        click.echo(json.dumps({"whole": False}))
+        return
     if manifest is None:
         click.echo(f"{out}: not whole yet: some shards are missing, or being made by other processes")
         return
@@ -112,7 +117,7 @@ def command(
     if "warning" in manifest:
         click.echo(manifest["warning"])
     said = [f"{rate['hits']} of {rate['n']} {what}" for what, rate in manifest["rejected"].items() if rate["n"]]
-    click.echo(f"dataset:  {out}  ({manifest['counts']['samples']} videos)")
+    click.echo(f"dataset:  {out}  ({count(manifest['counts']['samples'], 'video')})")
     nothing = "nothing was asked" if "warning" in manifest else "not told of a single video"
     click.echo(f"rejected: {', '.join(said) or nothing}")
     click.echo(f"preview:  {out.rstrip('/')}/preview.html")

@@ -25,6 +25,9 @@ device = click.option(
 )
 
 
+SAID_AGAIN = "Say a path again that the dataset was made with, and does not tell."
+
+
 def components(function: F) -> F:
     """Add the options of every command that builds components."""
     return plugin_set(use(set_(function)))

@@ -46,7 +46,8 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
     """Show what is offered under NAME: where it comes from, and its parameters.
 
     Parameters of the role `shape` are fixed once the component is trained; those of the role `run` may be set whenever
-    it is used.
+    it is used. Defaults are the component's own: those of a bundle come before them, and `echosdk bundle show BUNDLE
+    --json` shows them under `plugin_set`.
     """
     from echosdk.plugin_listing import show_offers
     from echosdk.registry import Registry

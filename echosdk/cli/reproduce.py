@@ -15,13 +15,14 @@ from echosdk.cli import options
 @click.argument("out")
 @click.option("--shards", metavar="A:B", help="Only these shards.")
 @click.option("--bundle", metavar="NAME|PATH|URL", help="The bundle, where it lies elsewhere now.")
+@click.option("--set", "set_", multiple=True, metavar="KIND.KEY=VALUE", help=options.SAID_AGAIN)
 @options.as_json
-def command(out: str, shards: str | None, bundle: str | None, as_json: bool) -> None:
+def command(out: str, shards: str | None, bundle: str | None, set_: tuple[str, ...], as_json: bool) -> None:
     """Generate the dataset OUT again, in memory, and compare the bytes. Exit status 1 where they differ."""
     from echosdk.generation.files import Folder
     from echosdk.generation.redo import reproduce
 
-    results = reproduce(Folder.at(out), shards=shards, bundle=bundle, report=options.say)
+    results = reproduce(Folder.at(out), shards=shards, bundle=bundle, set_=set_, report=options.say)
     if as_json:
         click.echo(json.dumps([attrs.asdict(result) for result in results]))
     else:

@@ -18,7 +18,7 @@ from echosdk.interfaces import KINDS
 )
 @options.use
 @options.set_
-@click.option("--data", "data", required=True, metavar="SOURCE", help="NAME[:LOCATION][?key=value&...]")
+@click.option("--data", "data", required=True, metavar="NAME[:LOCATION][?key=value&...]", help="The real clips.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
 @click.option(
     "--stage", "stages", multiple=True, type=click.Choice(KINDS), help="Train only this stage; may be repeated."
@@ -60,11 +60,13 @@ def command(
     import torch
 
     from echosdk.bundle import MANIFEST, Bundle
+    from echosdk.devices import check_threads
     from echosdk.plugin_set import PluginSet, open_source, resolve
     from echosdk.registry import Registry
     from echosdk.training.stages import Training, train_bundle
 
     if threads:
+        check_threads(threads)
         torch.set_num_threads(threads)
     registry = Registry.discover()
     if plugin_set_name is None and (out / MANIFEST).is_file():

@@ -18,6 +18,7 @@ def command(out: str, as_json: bool) -> None:
     """Check every checksum and count of the dataset OUT. Exit status 1 where something is wrong."""
     from echosdk.generation.dataset import read_manifest, verify
     from echosdk.generation.files import Folder
+    from echosdk.words import count
 
     folder = Folder.at(out)
     problems = verify(folder)
@@ -25,7 +26,8 @@ def command(out: str, as_json: bool) -> None:
         click.echo(json.dumps({"ok": not problems, "problems": [attrs.asdict(problem) for problem in problems]}))
     elif not problems:
         manifest = read_manifest(folder)
-        click.echo(f"{out}: {len(manifest['shards'])} shards, {manifest['counts']['samples']} samples: all as written")
+        shards, samples = count(len(manifest["shards"]), "shard"), count(manifest["counts"]["samples"], "sample")
+        click.echo(f"{out}: {shards}, {samples}: all as written")
     for problem in () if as_json else problems:
         click.echo(f"{out}/{problem.name}: {problem.message}")
     sys.exit(1 if problems else 0)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from echosdk.words import count
+
 
 def render_card(manifest: Mapping[str, Any]) -> str:
     """Return the card as Markdown. A warning comes first."""
@@ -14,7 +16,8 @@ def render_card(manifest: Mapping[str, Any]) -> str:
     lines += [
         "# Synthetic video dataset",
         "",
-        f"{counts['samples']} synthetic videos of {plan['num_frames']} frames at {plan['fps']:g} frames/s, "
+        f"{count(counts['samples'], 'synthetic video')} of {count(plan['num_frames'], 'frame')} at {plan['fps']:g} "
+        "frames/s, "
         f"made by echosdk {manifest['versions']['echosdk']}. No sample is a recording.",
         "",
         "| split | videos |",
@@ -103,6 +106,6 @@ def _about(data: Mapping[str, Any]) -> list[str]:
 
 def _source(data: Mapping[str, Any]) -> str:
     return (
-        f"`{data['source']}`: {data['train_clips']} clips of {data['train_patients']} patients, "
-        f"{data['val_clips']} clips of {data['val_patients']} other patients for calibration"
+        f"`{data['source']}`: {count(data['train_clips'], 'clip')} of {count(data['train_patients'], 'patient')}, "
+        f"{count(data['val_clips'], 'clip')} of {count(data['val_patients'], 'other patient')} for calibration"
     )

@@ -9,7 +9,6 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from scipy.stats import binomtest
 
 from echosdk.bundle import Bundle
 from echosdk.clips.video import decode_video
+from echosdk.documents import read_json
 from echosdk.errors import DatasetError
 from echosdk.generation.card import render_card
 from echosdk.generation.files import Folder
@@ -35,6 +35,7 @@ from echosdk.generation.shards import (
     write_result,
 )
 from echosdk.interfaces import SPLITS, Category, Label
+from echosdk.words import count
 
 if TYPE_CHECKING:
     import webdataset
@@ -84,7 +85,7 @@ def read_manifest(out: Folder) -> dict[str, Any]:
             f"{out.url}: no dataset here: {MANIFEST} is missing; if shards are, run: echosdk merge {out.url}"
         )
     try:
-        manifest: dict[str, Any] = json.loads(out.read(MANIFEST))
+        manifest: dict[str, Any] = read_json(out.read(MANIFEST))
         if not isinstance(manifest, dict):
             raise ValueError("holds no table")
         if manifest.get("schema") != SCHEMA_VERSION:
@@ -97,7 +98,7 @@ def read_manifest(out: Folder) -> dict[str, Any]:
             raise ValueError("lists other shards than its plan has")
         if "samples" not in read.counts:
             raise ValueError("counts no samples")
-    except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, cattrs.BaseValidationError) as error:
         raise DatasetError(
             f"{out.url}/{MANIFEST}: damaged: {first_reason(error)}; remove it and run: echosdk merge {out.url}"
         ) from error
@@ -106,39 +107,57 @@ def read_manifest(out: Folder) -> dict[str, Any]:
 
 def read_plan(out: Folder) -> Plan:
     """Return the plan of a dataset, or of the shards of one that is not joined yet."""
-    plan = find_plan(out)
-    if plan is None:
+    return read_plans(out)[0]
+
+
+def read_plans(out: Folder) -> list[Plan]:
+    """Return the plan of a dataset, or every one that shards which are not joined yet say they are of."""
+    plans: dict[str, Plan] = {}
+    for plan in _plans(out):
+        plans.setdefault(json.dumps(plan.public()), plan)
+    if not plans:
         raise DatasetError(f"{out.url}: no dataset here: neither {MANIFEST} nor a finished shard")
-    return plan
+    return list(plans.values())
 
 
 def find_plan(out: Folder) -> Plan | None:
     """Return the plan that `dataset.json` or any finished shard was made from; None where there is neither."""
+    return next(_plans(out), None)
+
+
+def _plans(out: Folder) -> Iterator[Plan]:
     names = out.names()
     if MANIFEST in names:
-        return Plan.of_public(read_manifest(out)["plan"])
+        yield Plan.of_public(read_manifest(out)["plan"])
+        return
     for name in names:
         if name.endswith(".json") and f"{name.removesuffix('.json')}.tar" in names:
             result = parse_result(out.read(name))
-            with suppress(ValueError):  # damaged: the next one will do
-                if result is not None:
-                    return Plan.of_public(result.plan)
-    return None
+            if result is not None:
+                try:
+                    plan = Plan.of_public(result.plan)
+                except ValueError:  # damaged: the next one will do
+                    continue
+                yield plan
 
 
 def merge(out: Folder, plan: Plan, bundle: Bundle) -> dict[str, Any]:
     """Write `dataset.json`, `index.csv`, the card and the preview, once all shards are there.
 
-    Raises `PlanError` where one of them was made from another plan.
+    Raises `PlanError` where one of them was made from another plan, `DatasetError` where one is damaged.
     """
     from echosdk.report.preview import render_preview
 
     results = [read_result(out, shard, plan) for shard in plan.shards]
     missing = [shard.name for shard, result in zip(plan.shards, results, strict=True) if result is None]
     if missing:
+        are = f"{count(len(results), 'shard')} {'is' if len(missing) == 1 else 'are'}"
         raise DatasetError(
-            f"{out.url}: {len(missing)} of {len(results)} shards are missing, {missing[0]} first; run generate again"
+            f"{out.url}: {len(missing)} of {are} missing, {missing[0]} first; run generate again, or: "
+            f"echosdk repair {out.url}"
         )
+    for problem in check_shards(out, plan, noise_key(bundle, plan)):
+        raise DatasetError(f"{out.url}/{problem.name}: {problem.message}; run: echosdk repair {out.url}")
     done = [result for result in results if result is not None]
     manifest = describe(plan, bundle, done)
     rows = [row for result in done for row in result.samples]
@@ -257,6 +276,31 @@ def verify(out: Folder) -> list[Problem]:
     return problems
 
 
+def check_shards(out: Folder, plan: Plan, key: bytes) -> Iterator[Problem]:
+    """Yield what is wrong with the shards of a plan: what each says of itself is compared with it."""
+    names = set(out.names())
+    for shard in plan.shards:
+        tar, description = f"{shard.name}.tar", f"{shard.name}.json"
+        if not {tar, description} <= names:
+            yield Problem(name=description if tar in names else tar, message="missing")
+            continue
+        result = parse_result(out.read(description))
+        if result is None or result.plan != plan.public():
+            yield Problem(name=description, message="damaged, or of another plan")
+            continue
+        data = out.read(tar)
+        if hashlib.sha256(data).hexdigest() != result.sha256:
+            yield Problem(name=tar, message=f"its bytes are not those that {description} says")
+            continue
+        try:
+            read_counts(result, key)
+            held = [{"key": one["__key__"], **json.loads(one["json"])} for one in read_samples(data)]
+        except (DatasetError, tarfile.TarError, ValueError, KeyError, TypeError):
+            held = []
+        if (result.shard, result.split, result.samples) != (shard.name, shard.split, held):
+            yield Problem(name=description, message=f"does not say what was written with {tar}")
+
+
 def foreign_shards(out: Folder, plan: Plan) -> set[str]:
     """Return the files here that are named as shards are, and are none of this plan."""
     own = {shard.name for shard in plan.shards}
@@ -279,7 +323,7 @@ def read_video_bytes(out: Folder, results: Sequence[ShardResult], key: str, exte
         sample = next(sample for sample in read_samples(out.read(name)) if sample["__key__"] == key)
         return bytes(sample[extension])
     except (tarfile.TarError, StopIteration, KeyError) as error:
-        raise DatasetError(f"{out.url}/{name}: damaged; remove it and run generate again") from error
+        raise DatasetError(f"{out.url}/{name}: damaged; run: echosdk repair {out.url}") from error
 
 
 def open_dataset(out: str, split: str | None = None, shuffle: int = 0) -> webdataset.WebDataset:

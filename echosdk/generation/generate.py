@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,22 @@ from attrs import field, frozen
 from echosdk.bundle import MANIFEST as BUNDLE_MANIFEST
 from echosdk.bundle import Bundle
 from echosdk.clips.video import VideoFormat, check_frame_size
-from echosdk.devices import pick_device
+from echosdk.devices import check_threads, pick_device
 from echosdk.errors import InputError, PlanError, PrivacyError
 from echosdk.generation.dataset import JOINED, find_plan, foreign_shards, merge
-from echosdk.generation.executors import Executor, Local
+from echosdk.generation.executors import Executor, Local, tell
 from echosdk.generation.files import Folder
-from echosdk.generation.pipeline import Pipeline, noise_key
-from echosdk.generation.plan import Plan, parse_shards, sealed
+from echosdk.generation.pipeline import Pipeline
+from echosdk.generation.plan import Plan, parse_shards, sealed, withhold
+from echosdk.generation.progress import Report, Watch, watched
 from echosdk.generation.shards import ShardResult, make_private_folder, make_shard, read_result
 from echosdk.plugin_set import PluginSet, resolve
+from echosdk.published import last_part
 from echosdk.registry import Registry
+from echosdk.words import count
 
 DEFAULT_VIDEOS = 8
 SMALLEST_SHARD, LARGEST_SHARD, USUAL_SHARDS = 4, 256, 16
-
-Report = Callable[[str], None]
 
 
 def _silent(line: str) -> None:
@@ -66,14 +67,15 @@ class ShardTask:
     plan: Plan
     out: str
     private_audit: Path | None
-    report: Report
+    watch: Watch = tell
     bundle: str = ""
     device: str | None = None
     pipeline: Pipeline | None = None
 
     def __call__(self, number: int) -> ShardResult | None:
-        pipeline = self.pipeline or _pipeline(json.dumps(self.plan.public()), self.bundle, self.device)
-        return make_shard(pipeline, self.plan.shards[number], Folder.at(self.out), self.private_audit, self.report)
+        plan = self.plan
+        pipeline = self.pipeline or _pipeline(json.dumps([plan.public(), plan.private]), self.bundle, self.device)
+        return make_shard(pipeline, plan.shards[number], Folder.at(self.out), self.private_audit, self.watch)
 
 
 def generate(
@@ -86,11 +88,15 @@ def generate(
     private_audit: Path | None = None,
     registry: Registry | None = None,
     report: Report = _silent,
+    progress: bool = False,
 ) -> dict[str, Any] | None:
     """Generate a dataset at `out` (a path or fsspec URL) and return its manifest.
 
     Shards that are there are kept: the same call goes on after an interruption. Returns None where, after the wanted
-    `shards` (`"A:B"`), others are still missing. Raises `PlanError` where another plan lives at `out`.
+    `shards` (`"A:B"`), others are still missing. Raises `PlanError` where another plan lives at `out`, and `InputError`
+    where a `private_audit` is wanted of shards that were finished without one.
+
+    Progress is a bar on stderr with `progress`, else lines to `report`.
 
     Shards are made in this process, or by `workers` processes that discover plugins of their own; a script that asks
     for several does so under `if __name__ == "__main__":`. An `executor` runs the tasks elsewhere: `out` and the
@@ -109,9 +115,11 @@ def generate(
     wanted = parse_shards(shards, len(plan.shards))
     todo = [number for number in wanted if read_result(folder, plan.shards[number], plan) is None]
     if len(todo) < len(wanted):
-        report(f"{len(wanted) - len(todo)} of {len(wanted)} shards are there already")
+        there = len(wanted) - len(todo)
+        report(f"{there} of {count(len(wanted), 'shard')} {'is' if there == 1 else 'are'} there already")
     if private_audit is not None:
-        make_private_folder(private_audit, plan.digest)
+        finished = [plan.shards[number].name for number in wanted if number not in todo]
+        make_private_folder(private_audit, plan.digest, finished, out)
     run_shards(
         plan,
         out,
@@ -123,6 +131,7 @@ def generate(
         executor=executor,
         private_audit=private_audit,
         report=report,
+        progress=progress,
     )
     if any(read_result(folder, shard, plan) is None for shard in plan.shards):
         return None
@@ -157,11 +166,13 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
             f"bundle {bundle.where} was stripped of what the privacy filter needs, so nothing is generated from it; "
             "use the whole bundle, or say --no-privacy-filter, which is written on everything that comes out"
         )
+    check_threads(options.threads)
     sampling = bundle.manifest.sampling
+    key = b"" if bundle.stripped else bundle.noise_key
     try:
         plan = Plan(
-            plugin_set=plugin_set.to_plain(),
-            bundle=_public_name(name, registry),
+            **withhold(plugin_set.to_plain(), key),
+            bundle=name if name in registry.names("bundle") else last_part(name) or "bundle",
             bundle_digest=bundle.digest,
             counts=counts,
             num_frames=sampling.get("num_frames", 64) if options.num_frames is None else options.num_frames,
@@ -180,7 +191,7 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
     except (ValueError, TypeError) as error:
         raise InputError(str(error.args[0] if error.args else error)) from error
     private = "" if bundle.stripped else bundle.private_digest
-    return sealed(plan, noise_key(bundle, plan), private), bundle
+    return sealed(plan, key, private), bundle
 
 
 def refuse_other_plan(folder: Folder, plan: Plan) -> None:
@@ -209,6 +220,7 @@ def run_shards(
     executor: Executor | None = None,
     private_audit: Path | None = None,
     report: Report = _silent,
+    progress: bool = False,
 ) -> None:
     """Make shards: in this process, in several, or where an executor does. `device` says which of the plan's kind."""
     if workers is not None and executor is not None:
@@ -220,27 +232,32 @@ def run_shards(
         raise InputError(f"--workers {workers}: {out} lies in the memory of one process; use one worker")
     workers = min(workers, len(numbers))
     here = executor is None and workers == 1
-    task = ShardTask(
-        plan=plan, out=out, private_audit=private_audit, report=_silent, bundle=str(bundle.folder), device=device
-    )
+    task = ShardTask(plan=plan, out=out, private_audit=private_audit, bundle=str(bundle.folder), device=device)
     if here:
-        task = attrs.evolve(task, report=report, pipeline=Pipeline.load(plan, bundle, registry, device))
-    for done, result in enumerate((executor or Local(workers)).run(task, numbers), start=1):
-        if result is None:
-            report("a shard is being made by another process; it is left to that")
-        elif not here:  # a caller's `report` stays in its own process
-            report(f"{result.shard}: {len(result.samples)} videos; {done} of {len(numbers)} shards")
+        task = attrs.evolve(task, pipeline=Pipeline.load(plan, bundle, registry, device))
+    videos = sum(len(plan.shards[number].samples) for number in numbers)
+    with watched(videos, report, progress) as (watch, say):
+        if here:
+            task = attrs.evolve(task, watch=watch)
+        results = (executor or Local(workers, watch)).run(task, numbers)
+        try:
+            for done, result in enumerate(results, start=1):
+                if result is None:
+                    say("a shard is being made by another process; it is left to that")
+                elif not here:
+                    made = count(len(result.samples), "video")
+                    say(f"{result.shard}: finished, {made}; {done} of {count(len(numbers), 'shard')}")
+        finally:
+            if isinstance(results, Generator):  # ends the workers, whatever happened here
+                results.close()
 
 
 @lru_cache(maxsize=1)
 def _pipeline(plan: str, bundle: str, device: str | None) -> Pipeline:
-    """Load a worker's pipeline once; the plan as JSON, the bundle's folder."""
-    return Pipeline.load(Plan.of_public(json.loads(plan)), Bundle.open(bundle), Registry.discover(), device)
-
-
-def _public_name(bundle: str, registry: Registry) -> str:
-    """Return a bundle's name for the public manifest: without the folders or the host where it lies."""
-    return bundle if bundle in registry.names("bundle") else bundle.rstrip("/").rpartition("/")[2]
+    """Load a worker's pipeline once; the plan's public and private part as JSON, the bundle's folder."""
+    public, private = json.loads(plan)
+    whole = attrs.evolve(Plan.of_public(public), private=private)
+    return Pipeline.load(whole, Bundle.open(bundle), Registry.discover(), device)
 
 
 def _shard_size(total: int) -> int:

@@ -5,7 +5,7 @@ Labels, stills, judge, redraw the rejected, animate and stitch, judge the finish
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -92,7 +92,7 @@ class Pipeline:
 
     @classmethod
     def _load(cls, plan: Plan, bundle: Bundle, registry: Registry, device: str) -> Self:
-        plugin_set = PluginSet.from_plain(plan.plugin_set, where="plan")
+        plugin_set = PluginSet.from_plain(plan.whole_plugin_set(), where="plan")
         dtype: torch.dtype = getattr(torch, plan.dtype)
 
         def loaded(kind: str) -> Any:
@@ -126,20 +126,21 @@ class Pipeline:
             hardware=hardware(device),
         )
 
-    def make(self, shard: Shard, tally: Tally) -> Iterator[Made]:
-        """Make a shard's samples in order, in batches of the plan's micro-batch."""
+    def make(self, shard: Shard, tally: Tally, drawn: Callable[[], None] = lambda: None) -> Iterator[Made]:
+        """Make a shard's samples in order, in batches of the plan's micro-batch; `drawn` is called after its stills."""
         for first in range(0, len(shard.samples), self.plan.micro_batch):
             samples = list(shard.samples[first : first + self.plan.micro_batch])
             with threads(self.plan.threads), _enough_memory(f"{shard.name}: {_batches(self.plan)}"):
-                made = self._make_batch(samples, tally)
+                made = self._make_batch(samples, tally, drawn)
             yield from made
 
-    def _make_batch(self, samples: list[int], tally: Tally) -> list[Made]:
+    def _make_batch(self, samples: list[int], tally: Tally, drawn: Callable[[], None]) -> list[Made]:
         conditions = {s: uniform_labels(self.labels, self.plan.seed, s, self.key) for s in samples}
         attempts = dict.fromkeys(samples, 0)
         finished: dict[int, tuple[torch.Tensor, float | None]] = {}
         while waiting := [s for s in samples if s not in finished]:
             stills = self._stills(waiting, attempts, conditions, tally)
+            drawn()
             noise = [self._generator(s, attempts[s], "video") for s in waiting]
             wanted = [conditions[s] for s in waiting]
             videos = self.stitcher.animate(self.animator, stills, wanted, self.plan.num_frames, noise).float().cpu()

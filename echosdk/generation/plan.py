@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import attrs
@@ -15,7 +16,9 @@ from attrs.validators import ge, gt, in_
 
 from echosdk.clips.video import VideoFormat
 from echosdk.errors import InputError
+from echosdk.integrity import file_digest
 from echosdk.interfaces import SPLITS
+from echosdk.published import places, published, without_secrets
 
 FORMATS = ("mp4", "avi", "mkv", "npy")
 
@@ -29,7 +32,8 @@ class Plan:
     """What is made, from what, and how. `sample` numbers run through train, val and test.
 
     `digest` is keyed with the bundle's secret and covers its private part: it says whether two plans are the same and
-    nothing else.
+    nothing else. `withheld` names the parameters (`KIND.KEY`) of which `plugin_set` has only what is published, each
+    with a keyed digest; `private` has their values, as long as whoever made the plan is there to say them.
     """
 
     plugin_set: Mapping[str, Any]
@@ -48,7 +52,16 @@ class Plan:
     dtype: str = field(default="float32", validator=in_(("float32", "bfloat16", "float16")))
     format: VideoFormat = field(default="mp4", validator=in_(FORMATS))
     privacy_filter: bool = True
+    withheld: Mapping[str, str] = field(factory=dict)
     digest: str = ""
+    private: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
+
+    @withheld.validator
+    def _are_there(self, _attribute: object, withheld: Mapping[str, str]) -> None:
+        for name in withheld:
+            kind, _, key = name.partition(".")
+            if key not in self.plugin_set.get(kind, ()):
+                raise ValueError(f"withheld: {name!r} is no parameter of the plugin set")
 
     @counts.validator
     def _check(self, _attribute: object, counts: Mapping[str, int]) -> None:
@@ -71,14 +84,31 @@ class Plan:
 
     def public(self) -> dict[str, Any]:
         """Return what `dataset.json` says of the plan."""
-        return attrs.asdict(self)
+        plain = attrs.asdict(self, filter=attrs.filters.exclude("private"))
+        if not self.withheld:  # as in most, and in all of an earlier version
+            del plain["withheld"]
+        return plain
+
+    def whole_plugin_set(self) -> dict[str, Any]:
+        """Return the plugin set with the values that are not published. Raises `InputError` where one is unknown."""
+        unknown = [name for name in self.withheld if name not in self.private]
+        if unknown:
+            raise InputError(
+                f"a dataset does not tell where files lie, and this one was made with some: say it again: "
+                f"{' '.join(f'--set {name}=VALUE' for name in unknown)}"
+            )
+        whole = dict(self.plugin_set)
+        for name, value in self.private.items():
+            kind, _, key = name.partition(".")
+            whole[kind] = {**whole[kind], key: value}
+        return whole
 
     @classmethod
     def of_public(cls, plain: Any) -> Self:
         """Return the plan of what `public` says. Raises `ValueError`, in a line, where that is no whole plan."""
         try:
             plan = _CONVERTER.structure(plain, cls)
-        except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, cattrs.BaseValidationError) as error:
             raise ValueError(f"no plan: {first_reason(error)}") from error
         if plan.public() != plain:
             raise ValueError(f"no plan: {', '.join(plan.different(plain))} is missing or no such value")
@@ -86,7 +116,8 @@ class Plan:
 
     def different(self, other: Mapping[str, Any]) -> list[str]:
         """Return the names of what differs in another plan's `public`, but for the digest."""
-        return [key for key, mine in self.public().items() if key != "digest" and other.get(key) != mine]
+        mine = self.public()
+        return [key for key in {**mine, **other} if key != "digest" and other.get(key) != mine.get(key)]
 
     def compared(self, other: Mapping[str, Any]) -> str:
         """Say in what another plan differs, for messages."""
@@ -117,8 +148,49 @@ class Shard:
 
 def sealed(plan: Plan, key: bytes, private_digest: str) -> Plan:
     """Return the plan with its digest."""
-    text = json.dumps([attrs.asdict(attrs.evolve(plan, digest="")), private_digest], sort_keys=True)
+    text = json.dumps([attrs.evolve(plan, digest="").public(), private_digest], sort_keys=True)
     return attrs.evolve(plan, digest=hmac.new(key, text.encode(), hashlib.sha256).hexdigest())
+
+
+def withhold(plugin_set: Mapping[str, Any], key: bytes) -> dict[str, Any]:
+    """Return a plan's `plugin_set`, `withheld` and `private`, of a whole plugin set as plain values.
+
+    Of a file the bytes decide, wherever they lie. Without a secret (of a stripped bundle) a digest could be guessed at,
+    and is left out.
+    """
+    private = {
+        f"{kind}.{name}": value
+        for kind, choice in plugin_set.items()
+        if isinstance(choice, Mapping)
+        for name, value in choice.items()
+        if any(published(place) != place for place in places(value))
+    }
+    withheld = {name: _sealed_value(name, value, key) for name, value in private.items()}
+    return {"plugin_set": published(plugin_set), "withheld": withheld, "private": private}
+
+
+def with_private(plan: Plan, values: Mapping[str, Any], key: bytes) -> Plan:
+    """Return a plan that was read from a dataset with what it does not tell, said again and found to be the same."""
+    for name, value in values.items():
+        if plan.withheld[name] != _sealed_value(name, value, key):
+            raise InputError(f"--set {name}: the dataset was made with another one; say the one that it was made with")
+    return attrs.evolve(plan, private=dict(values))
+
+
+def _sealed_value(name: str, value: Any, key: bytes) -> str:
+    text = json.dumps([name, _what_decides(value)], sort_keys=True)
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest() if key else ""
+
+
+def _what_decides(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _what_decides(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_what_decides(item) for item in value]
+    if published(value) == value:
+        return value
+    path = Path(value).expanduser()
+    return file_digest(path) if path.is_file() else without_secrets(value)
 
 
 def parse_splits(text: str) -> dict[str, int]:

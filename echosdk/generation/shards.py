@@ -8,7 +8,7 @@ import io
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import torch
 from attrs import field, frozen
 
 from echosdk.clips.video import encode_video
+from echosdk.documents import read_json
 from echosdk.errors import DatasetError, InputError, PlanError
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, Tally, decode
 from echosdk.generation.plan import Plan, Shard
+from echosdk.generation.progress import Progress, Watch
 
 AUDITED_PLAN = "plan.digest"
 COUNTS = ("stills", "rejected_stills", "videos", "rejected_videos")
@@ -52,7 +54,7 @@ def make_shard(
     shard: Shard,
     out: Folder,
     private_audit: Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    watch: Watch = lambda progress: None,
 ) -> ShardResult | None:
     """Make a shard and write it; returns None where another process is making it."""
     import webdataset
@@ -64,10 +66,17 @@ def make_shard(
         there = read_result(out, shard, plan)
         if there is not None:
             return there  # another process has just made it
-        tally, rows, private_rows = Tally(), [], []
+        tally = Tally()
+        rows: list[dict[str, Any]] = []
+        private_rows: list[dict[str, Any]] = []
         buffer = io.BytesIO()
         with webdataset.TarWriter(buffer, encoder=False, mtime=0, user="", group="", mode=0o644) as tar:
-            for made in pipeline.make(shard, tally):
+
+            def say() -> None:
+                kept = tally.stills - tally.rejected_stills
+                watch(Progress(shard=shard.name, videos=len(rows), of=len(shard.samples), stills=kept))
+
+            for made in pipeline.make(shard, tally, say):
                 key = sample_key(made.sample)
                 about = {
                     "labels": dict(made.labels),
@@ -79,7 +88,7 @@ def make_shard(
                 tar.write({"__key__": key, plan.format: video, "json": json.dumps(about, sort_keys=True).encode()})
                 rows.append({"key": key, **about})
                 private_rows.append({"key": key, "attempt": made.attempt, "distance": made.distance})
-                report(f"{shard.name}: {len(rows)} of {len(shard.samples)} videos")
+                say()
         data = buffer.getvalue()
         digest = hashlib.sha256(data).hexdigest()
         counts = [getattr(tally, name) for name in COUNTS]
@@ -111,12 +120,17 @@ def read_result(out: Folder, shard: Shard, plan: Plan) -> ShardResult | None:
         return None
     result = parse_result(out.read(f"{shard.name}.json"))
     if result is not None and result.plan != plan.public():
-        theirs = str(result.plan.get("digest"))[:12]
-        raise PlanError(
-            f"{out.url}: holds shards of two plans: {shard.name} is of the plan {theirs}, wanted is {plan.digest[:12]} "
-            f"({plan.compared(result.plan)}); choose another --out for one of them, and remove its shards from here"
-        )
+        raise two_plans(out, attrs.evolve(result, shard=shard.name), plan)
     return result
+
+
+def two_plans(out: Folder, result: ShardResult, plan: Plan) -> PlanError:
+    """Return the error that a shard is of another plan than the one that is wanted."""
+    theirs = str(result.plan.get("digest"))[:12]
+    return PlanError(
+        f"{out.url}: holds shards of two plans: {result.shard} is of the plan {theirs}, wanted is {plan.digest[:12]} "
+        f"({plan.compared(result.plan)}); choose another --out for one of them, and remove its shards from here"
+    )
 
 
 def read_counts(result: ShardResult, key: bytes) -> dict[str, int]:
@@ -131,7 +145,7 @@ def read_counts(result: ShardResult, key: bytes) -> dict[str, int]:
     stills, rejected_stills, videos, rejected_videos = numbers
     samples = len(result.samples)
     if (stills - rejected_stills, videos - rejected_videos) != (videos, samples):
-        raise DatasetError(f"{result.shard}.json: its counts are not those that were written; make this shard again")
+        raise DatasetError(f"{result.shard}.json: its counts are not those that were written; run: echosdk repair")
     return {"samples": samples, **dict(zip(COUNTS, numbers, strict=True))}
 
 
@@ -149,8 +163,8 @@ def write_result(result: ShardResult) -> bytes:
 def parse_result(data: bytes) -> ShardResult | None:
     """Return what a `SHARD.json` says; None where it is damaged."""
     try:
-        return _CONVERTER.structure(json.loads(data), ShardResult)
-    except (ValueError, TypeError, KeyError, AttributeError, cattrs.BaseValidationError):
+        return _CONVERTER.structure(read_json(data), ShardResult)
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError, cattrs.BaseValidationError):
         return None
 
 
@@ -179,17 +193,28 @@ def write_private_audit(
         _private(folder / f"{shard.name}-rejected.npy", images.getvalue())
 
 
-def make_private_folder(folder: Path, plan: str) -> None:
-    """Make the folder of one plan's private audit, before any work: for its owner alone."""
+def make_private_folder(folder: Path, plan: str, finished: Sequence[str], out: str) -> None:
+    """Make the folder of one plan's private audit, before any work: for its owner alone.
+
+    Raises `InputError` where it is another plan's, cannot be written to, or lacks the audit of a finished shard.
+    """
+    of = folder / AUDITED_PLAN
+    if of.is_file() and of.read_text().strip() != plan:
+        raise InputError(f"--private-audit {folder}: holds the audit of another dataset; choose another place")
+    without = [shard for shard in finished if not (folder / f"{shard}.json").is_file()]
+    if without:
+        raise InputError(
+            f"--private-audit {folder}: has no audit of {', '.join(without)}, finished at {out} by a run without it, "
+            "and it can only be written while a shard is made; leave the option out, or remove the .tar and .json of "
+            f"{'that shard' if len(without) == 1 else 'those shards'} and run the same command again, which makes the "
+            "same bytes"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InputError(f"--private-audit {folder}: cannot be written to: {error.strerror or error}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--private-audit {folder}: cannot be written to: it is read-only")
-    of = folder / AUDITED_PLAN
-    if of.is_file() and of.read_text().strip() != plan:
-        raise InputError(f"--private-audit {folder}: holds the audit of another dataset; choose another place")
     _private(of, f"{plan}\n".encode())
 
 

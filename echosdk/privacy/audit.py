@@ -84,7 +84,7 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
             f"the bundle says: {bundle.manifest.data['source']} {dict(bundle.manifest.data['parameters'])}"
         )
     device = pick_device(asked.device)
-    plugin_set = PluginSet.from_plain(plan.plugin_set, where="plan")
+    plugin_set = PluginSet.from_plain(plan.whole_plugin_set(), where="plan")
     encoder = plugin_set.build(registry, "encoder")
     bundle.load("encoder", encoder, plugin_set.choices["encoder"].use)
     encoder.to(device, torch.float32)

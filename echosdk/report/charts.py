@@ -31,6 +31,7 @@ def histogram(title: str, unit: str, edges: Sequence[float], counts: Sequence[in
     marks.append(_shape("line", "axis", x1=LEFT, x2=WIDTH - LEFT, y1=BASE, y2=BASE))
     marks.append(_shape("line", "mean", x1=across(mean), x2=across(mean), y1=2, y2=BASE))
     labels += [_text(f"{tick:g}", across(tick), BASE + 16) for tick in ticks(low, high)]
+    all_videos = f"{count(sum(counts))} {'video' if sum(counts) == 1 else 'videos'}"
     span, middle = f"{low:g} to {high:g}", measured(mean, high - low)
     drawing = element(
         "svg",
@@ -38,7 +39,7 @@ def histogram(title: str, unit: str, edges: Sequence[float], counts: Sequence[in
         *labels,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=f"Histogram of {title}: {count(sum(counts))} videos, {span} {unit}, mean {middle}; a table follows",
+        aria_label=f"Histogram of {title}: {all_videos}, {span} {unit}, mean {middle}; a table follows",
     )
     name = f"{title} ({unit})" if unit else title
     caption = f": the range they were drawn from is {span}. Dashed line: the mean, {middle}."

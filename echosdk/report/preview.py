@@ -36,7 +36,7 @@ def render_preview(
     """Return the page. `samples` are the index's rows; `read_video` gives the video file of a key."""
     total = manifest["counts"]["samples"]
     return render_page(
-        f"{count(total)} synthetic videos",
+        f"{count(total)} synthetic {'video' if total == 1 else 'videos'}",
         [
             _header(manifest, total),
             _videos(manifest, samples, read_video),
@@ -81,7 +81,7 @@ def _header(manifest: Mapping[str, Any], total: int) -> Html:
     plan = manifest["plan"]
     return element(
         "header",
-        element("h1", f"{count(total)} synthetic videos"),
+        element("h1", f"{count(total)} synthetic {'video' if total == 1 else 'videos'}"),
         element(
             "p",
             f"Made by a model with echosdk {manifest['versions']['echosdk']}, not recorded. "

@@ -1,6 +1,6 @@
 """Training: the one loop, and the stages in order."""
 
-from echosdk.training.diffusion import SAMPLERS, Sampler, make_scheduler, pad, padded_side
+from echosdk.training.diffusion import SAMPLERS, TRAINING_STEPS, Sampler, make_scheduler, pad, padded_side
 from echosdk.training.draw import choose, frames_of
 from echosdk.training.loop import Adversary, Example, Loss, Trained, train
 from echosdk.training.recipe import Recipe
@@ -8,6 +8,7 @@ from echosdk.training.weights import weights_path
 
 __all__ = [
     "SAMPLERS",
+    "TRAINING_STEPS",
     "Adversary",
     "Example",
     "Loss",

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 Sampler = Literal["ddpm", "dpmsolver++"]
 SAMPLERS: tuple[Sampler, ...] = ("ddpm", "dpmsolver++")
+TRAINING_STEPS = 1000
+"""Noise levels of the process; a sampler takes at most as many steps."""
 MULTIPLE = 8
 
 
@@ -18,7 +20,7 @@ def make_scheduler(sampler: Sampler) -> Any:
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
     ddpm = DDPMScheduler(
-        num_train_timesteps=1000,
+        num_train_timesteps=TRAINING_STEPS,
         beta_schedule="linear",
         beta_start=1e-4,
         beta_end=0.02,

@@ -53,7 +53,7 @@ class Adversary:
 
 @frozen(kw_only=True)
 class Trained:
-    """What came of a training: the last mean losses, none where all steps were done before, and the seconds it took."""
+    """What came of a training: the mean of the last losses, where they are known, and the seconds it took."""
 
     steps: int
     train_loss: float | None
@@ -94,7 +94,7 @@ def train(
     for learner in learners:
         learner.network.to(accelerator.device)
     checkpoint = run.folder / "checkpoint.pt"
-    start = _restore(checkpoint, learners, average)
+    start, recent = _restore(checkpoint, learners, average)
     if average is not None:
         average.to(accelerator.device)
     own, *others = [learner.prepared(accelerator) for learner in learners]
@@ -102,7 +102,6 @@ def train(
     first = accelerator.process_index * share
 
     began = said = time.monotonic()
-    recent: list[float] = []
     for learner in learners:
         learner.network.train()
     if start:
@@ -145,7 +144,7 @@ def train(
                 other.optimizer.step()
             done, whole = step + 1, True
             if (step + 1) % recipe.checkpoint_every == 0 and accelerator.is_main_process:
-                _save(checkpoint, step + 1, learners, average)
+                _save(checkpoint, step + 1, learners, average, recent)
             bar.set_postfix_str(f"loss {sum(recent) / len(recent):.4f}", refresh=False)
             bar.update()
             last = step + 1 == recipe.steps
@@ -161,7 +160,7 @@ def train(
                 )
     except KeyboardInterrupt:
         if accelerator.is_main_process and whole:
-            _save(checkpoint, done, learners, average)
+            _save(checkpoint, done, learners, average, recent)
         raise
     finally:
         bar.close()
@@ -245,7 +244,7 @@ def _average(network: nn.Module, recipe: Recipe) -> Any:
     return EMAModel(network.parameters(), decay=recipe.ema_decay) if recipe.ema_decay else None
 
 
-def _save(path: Path, step: int, learners: Sequence[Learner], average: Any) -> None:
+def _save(path: Path, step: int, learners: Sequence[Learner], average: Any, recent: Sequence[float]) -> None:
     """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays."""
     for learner in learners:
         for name, tensor in learner.network.state_dict().items():
@@ -260,6 +259,7 @@ def _save(path: Path, step: int, learners: Sequence[Learner], average: Any) -> N
         **states[0],
         "adversary": states[1] if len(states) > 1 else None,
         "average": average.state_dict() if average is not None else None,
+        "recent": list(recent),  # losses: what a rerun that has nothing left to do says of them
     }
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
@@ -267,16 +267,17 @@ def _save(path: Path, step: int, learners: Sequence[Learner], average: Any) -> N
     os.replace(partial, path)
 
 
-def _restore(path: Path, learners: Sequence[Learner], average: Any) -> int:
+def _restore(path: Path, learners: Sequence[Learner], average: Any) -> tuple[int, list[float]]:
+    """Return the step and the last losses (an earlier version kept none) of a checkpoint; 0 where there is none."""
     if not path.is_file():
-        return 0
+        return 0, []
     state = torch.load(path, map_location="cpu", weights_only=True)
     for learner, saved in zip(learners, (state, state.get("adversary")), strict=False):
         learner.network.load_state_dict(saved["network"])
         learner.optimizer.load_state_dict(saved["optimizer"])
     if average is not None:
         average.load_state_dict(state["average"])
-    return int(state["step"])
+    return int(state["step"]), list(state.get("recent", []))
 
 
 @torch.no_grad()

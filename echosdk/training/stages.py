@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -29,9 +29,10 @@ from echosdk.bundle import (
 from echosdk.clips.images import to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, InputError
-from echosdk.integrity import file_digest, locked, private_folder
+from echosdk.integrity import file_digest, locked, private_folder, write_whole
 from echosdk.interfaces import KINDS, SPLITS, DataSource, Run, Split, Trainable, TrainingCheck, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
+from echosdk.published import published
 from echosdk.registry import Registry, default_parameters
 from echosdk.seeding import generator, seed_of
 from echosdk.training.recipe import Recipe
@@ -312,10 +313,7 @@ def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) 
     path = bundle.folder / PRIVATE / REFERENCES
     with locked(path.parent):
         if not path.is_file() or file_digest(path) != digest:
-            partial = path.with_suffix(".partial")
-            partial.touch(mode=0o600)
-            partial.write_bytes(content)
-            partial.replace(path)
+            write_whole(path, content, mode=0o600)
     return amend(bundle, references=digest)
 
 
@@ -340,20 +338,6 @@ def _public_name(source: str) -> dict[str, Any]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, bool | int | float)
-
-
-def published(value: Any) -> Any:
-    """Return a plain value with the file's name alone for every path in it: folders may name a person or a hospital.
-
-    A component that reads a file whenever it is used is told again where that lies: `--set KIND.KEY=PATH`.
-    """
-    if isinstance(value, Mapping):
-        return {key: published(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [published(item) for item in value]
-    if isinstance(value, str) and ("://" in value or value.startswith(("/", "~", ".")) or Path(value).exists()):
-        return PurePath(value.partition("?")[0]).name
-    return value
 
 
 def _plain(parameters: Mapping[str, Any]) -> Any:

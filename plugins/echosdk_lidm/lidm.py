@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from attrs import define, field
-from attrs.validators import ge, in_
+from attrs.validators import ge, in_, le
 from diffusers import UNet2DModel
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import SAMPLERS, Recipe, Sampler, choose, make_scheduler, pad, padded_side, train
+from echosdk.training import SAMPLERS, TRAINING_STEPS, Recipe, Sampler, choose, make_scheduler, pad, padded_side, train
 
 
 @define
@@ -26,7 +26,7 @@ class LIDM:
     attention_head_dim: int = field(default=8, validator=ge(1))
     norm_groups: int = field(default=32, validator=ge(1))
     sampler: Sampler = field(default="ddpm", validator=in_(SAMPLERS))
-    num_inference_steps: int = field(default=64, validator=ge(1))
+    num_inference_steps: int = field(default=64, validator=[ge(1), le(TRAINING_STEPS)])
     recipe: Recipe = Recipe(steps=100_000, batch_size=256, learning_rate=3e-4, warmup_steps=500, ema_decay=0.9999)
     _network: Any = field(init=False, default=None, repr=False)
     _latent: tuple[int, int, int] = field(init=False, default=(0, 0, 0))  # c h w

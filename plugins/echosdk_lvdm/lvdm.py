@@ -20,7 +20,18 @@ from diffusers import UNetSpatioTemporalConditionModel
 from einops import repeat
 
 import echosdk
-from echosdk.training import SAMPLERS, Recipe, Sampler, choose, frames_of, make_scheduler, pad, padded_side, train
+from echosdk.training import (
+    SAMPLERS,
+    TRAINING_STEPS,
+    Recipe,
+    Sampler,
+    choose,
+    frames_of,
+    make_scheduler,
+    pad,
+    padded_side,
+    train,
+)
 from echosdk_lvdm.conditions import Scaling, context, scalings_of
 
 
@@ -42,7 +53,7 @@ class LVDM:
     condition_dropout: float = field(default=0.1, validator=[ge(0), le(1)])
     noise_offset: float = field(default=0.1, validator=ge(0))
     sampler: Sampler = field(default="ddpm", validator=in_(SAMPLERS))
-    num_inference_steps: int = field(default=64, validator=ge(1))
+    num_inference_steps: int = field(default=64, validator=[ge(1), le(TRAINING_STEPS)])
     guidance_scale: float = field(default=1.0, validator=ge(0))
     recipe: Recipe = Recipe(
         steps=500_000, batch_size=128, learning_rate=1e-4, warmup_steps=500, ema_decay=0.9999, max_grad_norm=1.0

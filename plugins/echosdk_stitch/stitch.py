@@ -21,9 +21,14 @@ class OverlapDiscard:
     the whole video once. Where the length is no multiple of half a window, the last window ends with the video, and so
     overlaps its predecessor by more. Windows go through the network `micro_batch` at a time: memory does not grow
     with the length.
+
+    Where two windows disagree, a video jumps from one to the other: the less, the better the animator. With `crossfade`
+    frames (0 in the paper), that many before each seam pass linearly from the earlier window's prediction to the
+    later's.
     """
 
     micro_batch: int = field(default=4, validator=ge(1))
+    crossfade: int = field(default=0, validator=ge(0))
 
     @torch.no_grad()
     def animate(
@@ -36,16 +41,21 @@ class OverlapDiscard:
     ) -> torch.Tensor:
         denoising = animator.begin(num_frames, generators)
         starts = window_starts(num_frames, animator.window)
-        length = min(animator.window, num_frames)
         for timestep in denoising.timesteps:
             predicted = predict_windows(
                 animator, denoising.latents, timestep, stills, conditions, starts, self.micro_batch
             )
-            done, pieces = 0, []
-            for start, window in zip(starts, predicted, strict=True):
-                pieces.append(window[:, done - start :])
-                done = start + length
-            denoising.step(torch.cat(pieces, 1), timestep)
+            joined = predicted[0]
+            for start, window in zip(starts[1:], predicted[1:], strict=True):
+                seam = joined.shape[1]
+                mixed = min(self.crossfade, seam - start)
+                later = torch.arange(1, mixed + 1, device=window.device) / (mixed + 1)
+                fade = joined[:, seam - mixed :].lerp(
+                    window[:, seam - mixed - start : seam - start],
+                    rearrange(later, "t -> 1 t 1 1 1").to(window),
+                )
+                joined = torch.cat([joined[:, : seam - mixed], fade, window[:, seam - start :]], 1)
+            denoising.step(joined, timestep)
         return denoising.latents
 
 

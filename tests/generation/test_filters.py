@@ -187,7 +187,7 @@ def test_how_often_a_single_shard_was_rejected_is_read_only_with_the_bundles_sec
         total += len(audit["rejected"])
         with pytest.raises(DatasetError, match="its counts are not those that were written"):
             read_counts(result, b"another secret")
-        with pytest.raises(DatasetError, match="make this shard again"):
+        with pytest.raises(DatasetError, match="run: echosdk repair"):
             read_counts(attrs.evolve(result, sealed="00"), trained_tiny.noise_key)
     assert total == manifest["counts"]["rejected_stills"] + manifest["counts"]["rejected_videos"]
 
@@ -274,6 +274,26 @@ def test_a_file_that_was_there_becomes_private_too(whole: Any, registry: Registr
     (audit / "test-000000.json").chmod(0o644)
     generate(str(tmp_path / "out"), options=whole.options, shards="3:4", registry=registry, private_audit=audit)
     assert (audit / "test-000000.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_private_audit_of_shards_that_were_finished_without_one_is_refused_with_the_way_to_get_it(
+    whole: Any, as_arguments: Any, run_echosdk: Any, digests: Any, tmp_path: Path
+) -> None:
+    out, audit = Path(shutil.copytree(whole.folder, tmp_path / "out")), tmp_path / "audit"
+    outcome = run_echosdk(*as_arguments(out, "--private-audit", str(audit), "--shards", "2:4"))
+    assert outcome.status == 2
+    assert outcome.err.splitlines()[-1] == (
+        f"echosdk: --private-audit {audit}: has no audit of val-000000, test-000000, finished at {out} by a run without "
+        "it, and it can only be written while a shard is made; leave the option out, or remove the .tar and .json of "
+        "those shards and run the same command again, which makes the same bytes"
+    )
+    assert not audit.exists()
+    for shard in out.glob("*-00000?.*"):
+        shard.unlink()
+    assert run_echosdk(*as_arguments(out, "--private-audit", str(audit))).status == 0
+    assert digests(out) == digests(whole.folder)
+    assert digests(audit) == digests(whole.audit)
+    assert run_echosdk(*as_arguments(out, "--private-audit", str(audit))).status == 0, "all of it is there"
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

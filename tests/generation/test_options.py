@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ from echosdk.generation.plan import parse_shards, parse_splits
         (["--num-videos", "9"], "--num-videos 9: --splits adds up to 10; say one of them"),
         (["--num-videos", "0"], "'--num-videos': 0 is not in the range x>=1"),
         (["--frames", "0"], "'--frames': 0 is not in the range x>=1"),
+        (["--splits", ""], "--splits : '' is not SPLIT=NUMBER"),
+        (["--threads", "100000"], "--threads 100000: at most 32 on this machine, 16 a CPU core"),
+        (["--set", "image_prior.num_inference_steps=100000000"], "num_inference_steps: must be <= 1000: 100000000"),
+        (["--set", "video_animator.num_inference_steps=1001"], "num_inference_steps: must be <= 1000: 1001"),
+        (["--set", f"image_prior.num_inference_steps={'1' * 5000}"], "Exceeds the limit (4300 digits)"),
+        (["--set", f"image_prior.num_inference_steps={'1' * 400}"], "wants a number of at most 64 bits, got 1111"),
+        (["--set", f"video_animator.guidance_scale={'1' * 400}"], "wants a number of at most 64 bits, got 1111"),
+        (["--set", f"image_prior.num_inference_steps={'[' * 9999}"], "more than 64 tables and lists lie in each other"),
         (["--shards", "0:5"], "--shards 0:5: wants A:B with 0 <= A < B <= 4"),
         (["--shards", "2:2"], "--shards 2:2: wants A:B"),
         (["--shards", "3:1"], "--shards 3:1: wants A:B"),
@@ -41,11 +50,18 @@ from echosdk.generation.plan import parse_shards, parse_splits
     ],
 )
 def test_options_that_make_no_sense_are_refused(
-    arguments: list[str], says: str, as_arguments: Any, run_echosdk: Any, tmp_path: Path
+    arguments: list[str],
+    says: str,
+    as_arguments: Any,
+    run_echosdk: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     outcome = run_echosdk(*as_arguments(tmp_path / "out", *arguments))
     assert outcome.status == 2
     assert says in outcome.err
+    assert outcome.err.count("\n") == 1
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "out").exists()
 

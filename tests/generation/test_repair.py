@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from echosdk import DatasetError, Registry
+from echosdk import DatasetError, PlanError, Registry
 from echosdk.generation.dataset import verify
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import generate
@@ -173,7 +173,10 @@ def test_a_damaged_manifest_is_an_error_that_says_what_to_do(copy: Path) -> None
         ("{}", "schema None; this version reads 1"),
         ('{"schema": 2}', "schema 2; this version reads 1"),
         ('{"schema": 1}', "damaged: KeyError: plan; "),
+        ("[" * 99999, "damaged: ValueError: more than 64 tables and lists lie in each other; "),
+        ('{"schema": ' + "1" * 5000 + "}", "damaged: ValueError: Exceeds the limit (4300 digits)"),
     ],
+    ids=lambda value: value[:20],
 )
 @pytest.mark.parametrize("command", ["verify", "reproduce", "repair", "merge"])
 def test_a_manifest_that_is_none_is_one_line_and_status_two(
@@ -186,6 +189,73 @@ def test_a_manifest_that_is_none_is_one_line_and_status_two(
     assert outcome.err.count("\n") == 1
 
 
+def another_label(path: Path) -> None:
+    about = json.loads(path.read_text())
+    about["samples"][0]["labels"]["simulated_EF"] = 11.0
+    path.write_text(json.dumps(about))
+
+
+def another_count_of_rejections(path: Path) -> None:
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "sealed": "00" * 32}))
+
+
+def a_plan_that_nobody_made(path: Path) -> None:
+    about = json.loads(path.read_text())
+    about["plan"]["seed"] = 7
+    path.write_text(json.dumps(about))
+
+
+def a_table_without_end(path: Path) -> None:
+    path.write_text("[" * 99999)
+
+
+UNJOINED: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "bytes": ("val-000000.tar", flip, "val-000000.tar: its bytes are not those that val-000000.json says; run: echosdk repair {}"),
+    "label": ("val-000000.json", another_label, "val-000000.json: does not say what was written with val-000000.tar; run: echosdk repair {}"),
+    "counts": (
+        "test-000000.json",
+        another_count_of_rejections,
+        "test-000000.json: does not say what was written with test-000000.tar; run: echosdk repair {}",
+    ),
+    "the first plan": ("test-000000.json", a_plan_that_nobody_made, "remove its shards from here"),
+    "depth": ("val-000000.json", a_table_without_end, "1 of 4 shards is missing, val-000000 first; run generate again, or: echosdk repair {}"),
+    "nothing there": ("val-000000.tar", Path.unlink, "1 of 4 shards is missing, val-000000 first; run generate again, or: echosdk repair {}"),
+}
+
+
+@pytest.mark.parametrize("damage", UNJOINED)
+def test_shards_that_were_changed_before_they_were_joined_are_named_and_repaired(
+    damage: str, whole: Any, copy: Path, digests: Any, run_echosdk: Any
+) -> None:
+    """What the message says to do is then done, and is the way out."""
+    name, do, says = UNJOINED[damage]
+    (copy / "dataset.json").unlink()
+    do(copy / name)
+    ended = run_echosdk("merge", str(copy), "--bundle", str(whole.options.bundle))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.endswith(says.format(copy) + "\n")
+    assert ended.err.count("\n") == 1
+    assert not (copy / "dataset.json").exists()
+    ended = run_echosdk("repair", str(copy), "--bundle", str(whole.options.bundle), "--workers", "1")
+    assert ended.out == f"{copy}: 1 shard made again: {name.partition('.')[0]}\n"
+    assert digests(copy) == digests(whole.folder)
+
+
+def test_shards_of_two_plans_that_were_both_made_are_no_damage(
+    whole: Any, copy: Path, digests: Any, registry: Registry, tmp_path: Path
+) -> None:
+    other = attrs.evolve(whole.options, seed=1)
+    generate(str(tmp_path / "other"), options=other, shards="1:2", registry=registry)
+    for path in (tmp_path / "other").iterdir():
+        shutil.copy(path, copy)
+    (copy / "dataset.json").unlink()
+    before = digests(copy)
+    with pytest.raises(PlanError, match="holds shards of two plans: train-000001 is of the plan"):
+        repair(Folder.at(str(copy)), bundle=str(whole.options.bundle), registry=registry, report=lambda line: None)
+    assert digests(copy) == before
+
+
 @pytest.mark.parametrize("data", [b"", b"garbage" * 200, None])
 def test_an_archive_that_is_none_is_named_when_shards_are_joined(
     data: bytes | None, whole: Any, copy: Path, run_echosdk: Any
@@ -195,7 +265,10 @@ def test_an_archive_that_is_none_is_named_when_shards_are_joined(
     shard.write_bytes(shard.read_bytes()[:800] if data is None else data)
     outcome = run_echosdk("merge", str(copy), "--bundle", str(whole.options.bundle))
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err == f"echosdk: {copy}/train-000000.tar: damaged; remove it and run generate again\n"
+    assert outcome.err == (
+        f"echosdk: {copy}/train-000000.tar: its bytes are not those that train-000000.json says; "
+        f"run: echosdk repair {copy}\n"
+    )
 
 
 @pytest.mark.parametrize("plan", [{}, {"format": "exe"}, 7])

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,18 @@ def test_one_worker_and_three_write_the_same_files(
     )
     assert digests(tmp_path / "out") == digests(whole.folder)
     assert digests(tmp_path / "audit") == digests(whole.audit)
-    assert sorted(line.partition(":")[0] for line in lines) == [
-        "test-000000",
-        "train-000000",
-        "train-000001",
-        "val-000000",
+    finished = sorted(line.partition(";")[0] for line in lines if "finished" in line)
+    assert finished == [
+        "test-000000: finished, 1 video",
+        "train-000000: finished, 4 videos",
+        "train-000001: finished, 3 videos",
+        "val-000000: finished, 2 videos",
     ]
+    assert {
+        "train-000000: 0 of 4 videos, 3 stills kept",
+        "train-000000: 3 of 4 videos, 3 stills kept",
+        "train-000000: 4 of 4 videos, 4 stills kept",
+    } <= {*lines}, "the workers say how far they are"
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -144,7 +151,7 @@ def test_pieces_and_merge_equal_a_whole_run(whole: Any, digests: Digests, regist
     assert generate(out, options=whole.options, shards="2:4", registry=registry) is None
     with pytest.raises(DatasetError) as error:
         merge_again(Folder.at(out), bundle=str(whole.options.bundle), registry=registry)
-    assert str(error.value) == f"{out}: 2 of 4 shards are missing, train-000000 first; run generate again"
+    assert str(error.value) == f"{out}: 2 of 4 shards are missing, train-000000 first; run generate again, or: echosdk repair {out}"
     assert generate(out, options=whole.options, shards="0:1", registry=registry) is None
     assert not (tmp_path / "out" / "dataset.json").exists()
     assert generate(out, options=whole.options, shards="1:2", registry=registry) is not None
@@ -378,6 +385,62 @@ def test_a_worker_that_is_killed_ends_the_run_with_an_error() -> None:
     assert "under `if __name__ == '__main__':`" in str(error.value)
 
 
+def children_of(pid: int) -> set[int]:
+    return {other for other in processes() if processes()[other] == pid}
+
+
+def processes() -> dict[int, int]:
+    """The parent of every process that has not ended."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(path.parent.name)] = int(parent)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="asks Linux which processes there are")
+@pytest.mark.parametrize("ctrl_c", [False, True])
+def test_workers_end_with_the_process_that_started_them(ctrl_c: bool, as_arguments: Any, tmp_path: Path) -> None:
+    """Killed, it can no longer tell them; on Ctrl-C it says in one line how to go on, and they say nothing."""
+    words = as_arguments(tmp_path / "out", "--workers", "2", "--splits", "train=4000", "--shard-size", "2000")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*CLI, *words], stderr=pipe, stdout=pipe, text=True, start_new_session=True) as run:
+        assert run.stderr
+        while (line := run.stderr.readline()) and " of 2000 videos" not in line:
+            pass
+        workers = children_of(run.pid)
+        assert len(workers) >= 2
+        if ctrl_c:
+            os.killpg(run.pid, signal.SIGINT)
+        else:
+            run.send_signal(signal.SIGKILL)
+        gone = any(not workers & {*processes()} or time.sleep(0.1) for _ in range(600))
+        for worker in workers & {*processes()}:
+            os.kill(worker, signal.SIGKILL)
+        out, err = run.communicate()
+    assert gone
+    assert run.returncode == (130 if ctrl_c else -signal.SIGKILL)
+    assert out == ""
+    if ctrl_c:
+        said = [line for line in err.splitlines() if line and " of 2000 videos" not in line]
+        assert said == ["echosdk: stopped; the same command goes on from here"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_generation_draws_a_bar_on_a_terminal_and_says_lines_in_a_log(
+    terminal: bool, as_arguments: Any, run_echosdk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    ended = run_echosdk(*as_arguments(tmp_path / "out", "--shards", "1:3"))
+    assert ended.status == 0, ended.err
+    assert ("\rgenerate: " in ended.err) == terminal
+    assert ("/5 [" in ended.err) == terminal
+    assert ("train-000001: 3 of 3 videos, 3 stills kept\n" in ended.err) != terminal
+    assert ended.err.rstrip("\r").rpartition("\r")[2].strip() == ("" if terminal else ended.err.strip())
+
+
 def test_a_shard_that_another_process_is_making_is_left_to_it(
     whole: Any, registry: Registry, as_arguments: Any, run_echosdk: Any, tmp_path: Path
 ) -> None:
@@ -388,6 +451,8 @@ def test_a_shard_that_another_process_is_making_is_left_to_it(
             generate(str(tmp_path), options=whole.options, shards="3:4", registry=registry, report=lines.append) is None
         )
         outcome = run_echosdk(*as_arguments(tmp_path, "--shards", "3:4"))
+        as_json = run_echosdk(*as_arguments(tmp_path, "--shards", "3:4", "--json"))
     assert lines == ["a shard is being made by another process; it is left to that"]
     assert outcome.out == f"{tmp_path}: not whole yet: some shards are missing, or being made by other processes\n"
+    assert (as_json.status, json.loads(as_json.out)) == (0, {"whole": False})
     assert os.listdir(tmp_path) == []

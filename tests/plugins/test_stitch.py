@@ -211,6 +211,55 @@ def test_no_more_windows_than_the_micro_batch_go_through_the_network_at_once() -
 
 
 @torch.no_grad()
+def as_the_paper_says_with_a_crossfade(
+    animator: LVDM, still: torch.Tensor, label: dict[str, float], length: int, generator: torch.Generator, crossfade: int
+) -> torch.Tensor:
+    """Denoise one video frame by frame: of the `crossfade` frames before a seam, each has its share of both windows."""
+    denoising = animator.begin(length, [generator])
+    window = min(animator.window, length)
+    firsts = sorted({min(first, length - window) for first in range(0, length, window - window // 2)})
+    for timestep in denoising.timesteps:
+        frames: dict[int, torch.Tensor] = {}
+        seam = 0
+        for first in firsts:
+            predicted = animator.predict(denoising.latents[:, first : first + window], timestep, still[None], [label])
+            fading = min(crossfade, seam - first)
+            for i in range(window):
+                share = 1.0 if first + i >= seam else max(0.0, (first + i + 1 - (seam - fading)) / (fading + 1))
+                frames[first + i] = share * predicted[:, i] + (1 - share) * frames.get(first + i, predicted[:, i])
+            seam = first + window
+        denoising.step(torch.stack([frames[i] for i in range(length)], 1), timestep)
+    return denoising.latents
+
+
+@pytest.mark.parametrize("crossfade", [1, 3, 4, 100])
+@pytest.mark.parametrize(("window", "length"), [(8, 8), (8, 20), (8, 13), (8, 5), (8, 1), (7, 18), (1, 3)])
+def test_a_crossfade_gives_each_frame_its_share_of_both_windows(window: int, length: int, crossfade: int) -> None:
+    animator = animator_of(window, sampler="dpmsolver++")
+    stills, labels = stills_and_labels(2)
+    stitcher = OverlapDiscard(micro_batch=3, crossfade=crossfade)
+    made = stitcher.animate(animator, stills, labels, length, generators(1, 2))
+    for i, generator in enumerate(generators(1, 2)):
+        expected = as_the_paper_says_with_a_crossfade(animator, stills[i], labels[i], length, generator, crossfade)
+        torch.testing.assert_close(made[i : i + 1], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_crossfade_of_half_a_window_is_blending() -> None:
+    animator = animator_of()
+    stills, labels = stills_and_labels(1)
+    fading, blending = (
+        stitcher.animate(animator, stills, labels, 20, generators(1))
+        for stitcher in (OverlapDiscard(crossfade=4), OverlapBlend())
+    )
+    torch.testing.assert_close(fading, blending, atol=1e-5, rtol=1e-5)
+
+
+def test_a_negative_crossfade_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"crossfade.*must be >= 0"):
+        OverlapDiscard(crossfade=-1)
+
+
+@torch.no_grad()
 def as_a_weighted_average(
     animator: LVDM, still: torch.Tensor, label: dict[str, float], length: int, generator: torch.Generator
 ) -> torch.Tensor:

@@ -256,7 +256,7 @@ def test_shows_at_most_24_and_says_of_how_many(number):
     shown = min(number, 24)
     assert len(page.videos()) == len(set(dataset.read)) == shown
     assert f"{shown} of {number} shown" in page.text
-    assert f"{number} synthetic videos" in page.lines[0]
+    assert page.lines[0].startswith(f"{number} synthetic {'video' if number == 1 else 'videos'}")
 
 
 def test_videos_span_the_labels_range_in_order():

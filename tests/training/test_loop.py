@@ -152,14 +152,27 @@ def test_a_bar_is_taken_away_however_the_training_ends(
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     recipe = Recipe(steps=4, batch_size=3, checkpoint_every=4)
-    first = trained(tmp_path, recipe)
+    first_made = network()
+    first_facts = train(first_made, loss, example, recipe, run_of(tmp_path)).facts()
+    first = first_made.state_dict()
 
     def no_step(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
         raise AssertionError("a step was made")
 
     again = network()
-    train(again, no_step, example, recipe, run_of(tmp_path))
+    facts = train(again, no_step, example, recipe, run_of(tmp_path)).facts()
     assert same(again.state_dict(), first)
+    assert facts["train_loss"] == first_facts["train_loss"] > 0
+
+
+def test_a_checkpoint_of_an_earlier_version_knows_no_losses_and_goes_on(tmp_path: Path) -> None:
+    recipe = Recipe(steps=4, batch_size=3, checkpoint_every=4)
+    trained(tmp_path, recipe)
+    checkpoint = tmp_path / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    del state["recent"]
+    torch.save(state, checkpoint)
+    assert "train_loss" not in train(network(), loss, example, recipe, run_of(tmp_path)).facts()
 
 
 def test_another_seed_is_another_training(tmp_path: Path) -> None:

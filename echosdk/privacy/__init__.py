@@ -1,0 +1,1 @@
+"""The gate between a privacy filter and what is published."""

@@ -1,0 +1,1 @@
+"""The one renderer of pages: preview and scorecard."""
