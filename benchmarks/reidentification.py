@@ -27,7 +27,7 @@ def main(name: str, patients: int, first: int, as_json: bool) -> None:
     """Print recall and specificity (higher is better) for one random frame of each of two videos of a patient."""
     registry = echosdk.Registry.discover()
     from echosdk_phantom import PhantomSource
-    from echosdk_reid.filter import standardise
+    from echosdk_reid.distances import standardise
 
     bundle = Bundle.open(name, registry)
     parts = {}

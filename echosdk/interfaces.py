@@ -342,6 +342,25 @@ class PrivacyFilter(Protocol):
         """Judge each of `n c h w` by itself."""
 
 
+@runtime_checkable
+class CopyCalibration(Protocol):
+    """What a privacy filter may offer besides: to see how near a patient's own frames come to each other."""
+
+    def calibrate_copies(self, holdout: References, generator: torch.Generator) -> None:
+        """Raise tau so that copies are found. Called after `calibrate`, with every frame of held-out videos in order.
+
+        Their patients are those whose single frames `calibrate` was given.
+        """
+
+
+@runtime_checkable
+class Embedding(Protocol):
+    """What a privacy filter may offer besides: the features by which it compares. An audit looks at records in them."""
+
+    def embed(self, stills: torch.Tensor) -> torch.Tensor:
+        """Map what the filter wants to see, `n c h w`, to features `n d`."""
+
+
 class Denoising(Protocol):
     """One batch of videos on its way from noise to latents; made anew for each, so no state outlives it."""
 

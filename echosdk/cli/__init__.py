@@ -17,6 +17,7 @@ COMMANDS = {
     "reproduce": "Generate a dataset again and compare the bytes.",
     "merge": "Join finished shards into a dataset.",
     "repair": "Generate again what is damaged or missing.",
+    "audit": "Audit a dataset's privacy against the real data.",
     "evaluate": "Measure a dataset against real data.",
     "validate": "Train on a dataset and on real data, and compare.",
     "bundle": "Show, strip or import a bundle.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,8 @@ def render_card(manifest: Mapping[str, Any]) -> str:
             f"Every still and every finished video was compared with the training references by "
             f"`{plan['plugin_set']['privacy_filter']['use']}`; what came too near was rejected and drawn again.",
             "",
+            _settings(plan["plugin_set"]["privacy_filter"], manifest["trained_on"]),
+            "",
             *_rates(rejected),
             "",
         ]
@@ -71,6 +74,17 @@ def _label(label: Mapping[str, Any]) -> str:
         f"- `{label['name']}` ({label['unit']}): drawn from the range {label['low']:g} to {label['high']:g}; "
         f"their mean is {label['mean']:.1f}"
     )
+
+
+def _settings(chosen: Mapping[str, Any], trained_on: Mapping[str, Any]) -> str:
+    """Return the filter's parameters, and of how many patients it was calibrated on."""
+    plain = {key: value for key, value in chosen.items() if key != "use" and not isinstance(value, Mapping)}
+    settings = ", ".join(f"`{key}` = {_plain(value)}" for key, value in plain.items()) or "none"
+    return f"It was calibrated on {trained_on['val_patients']} held-out patients. Its settings: {settings}."
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value).strip('"')
 
 
 def _rates(rejected: Mapping[str, Any]) -> list[str]:

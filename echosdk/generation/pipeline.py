@@ -111,13 +111,8 @@ class Pipeline:
                     "from it; use the whole bundle, or say --no-privacy-filter, which is written on everything that "
                     "comes out"
                 )
-            name = plugin_set.choices["privacy_filter"].use
-            offer = registry.offer("privacy_filter", name)
-            train, holdout, video = bundle.references()
-            privacy_filter = plugin_set.build(registry, "privacy_filter")
-            bundle.load("privacy_filter", privacy_filter, name)
-            gate = Gate(f"{name} of {offer.plugin}", privacy_filter, encoder)
-            gate.calibrate(train, holdout, video, bundle.noise_key)
+            gate = load_gate(plugin_set, bundle, registry, encoder)
+            gate.calibrate(*bundle.references(), bundle.noise_key)
         return cls(
             plan=plan,
             labels=bundle.manifest.labels,
@@ -204,6 +199,15 @@ class Pipeline:
 
     def _generator(self, sample: int, attempt: int, purpose: str) -> torch.Generator:
         return generator(self.plan.seed, sample, attempt, purpose, key=self.key)
+
+
+def load_gate(plugin_set: PluginSet, bundle: Bundle, registry: Registry, encoder: Encoder) -> Gate:
+    """Return a gate with the plugin set's filter as it was trained, not yet calibrated."""
+    name = plugin_set.choices["privacy_filter"].use
+    offer = registry.offer("privacy_filter", name)
+    privacy_filter = plugin_set.build(registry, "privacy_filter")
+    bundle.load("privacy_filter", privacy_filter, name)
+    return Gate(f"{name} of {offer.plugin}", privacy_filter, encoder)
 
 
 def decode(encoder: Encoder, latents: torch.Tensor) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from attrs import define, field
@@ -11,7 +11,7 @@ from einops import rearrange
 
 from echosdk.devices import out_of_memory
 from echosdk.errors import PrivacyError
-from echosdk.interfaces import Encoder, PrivacyFilter, References, Verdict
+from echosdk.interfaces import CopyCalibration, Embedding, Encoder, PrivacyFilter, References, Verdict
 from echosdk.seeding import generator
 
 IMAGE_BATCH = 32
@@ -48,6 +48,9 @@ class Gate:
         chosen = [own[int(torch.randint(len(own), (), generator=noise))] for own in rows.values()]
         innocents = References(items=self._seen(holdout.items[chosen]), groups=[holdout.groups[row] for row in chosen])
         self._guard(lambda: self._filter.calibrate(_with(train, self._seen(train.items)), innocents, noise))
+        if self._guard(lambda: isinstance(self._filter, CopyCalibration)):
+            whole = _with(holdout, self._seen(holdout.items))
+            self._guard(lambda: cast(CopyCalibration, self._filter).calibrate_copies(whole, noise))
         verdict = self._judge(holdout.items)
         self._still_tau = verdict.tau
         # No filter's parameters are known here: the rate is what the filter does with innocent stills
@@ -72,6 +75,19 @@ class Gate:
         distance = self._judge(rearrange(videos, "b t c h w -> (b t) c h w")).distance
         smallest = rearrange(distance, "(b t) -> b t", b=len(videos)).amin(1)
         return Verdict(keep=smallest >= self._video_tau, distance=smallest, tau=self._video_tau)
+
+    @property
+    def has_features(self) -> bool:
+        """Say whether the filter tells the features by which it compares."""
+        return bool(self._guard(lambda: isinstance(self._filter, Embedding)))
+
+    def features(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the features `n d` by which the filter compares. Raises `PrivacyError` where it tells none."""
+        if not self.has_features:
+            raise PrivacyError(f"{self.name}: tells no features; it has no embed()")
+        parts = [self._seen(part) for part in latents.split(IMAGE_BATCH)]
+        embed = cast(Embedding, self._filter).embed
+        return torch.cat([self._guard(lambda part=part: embed(part.clone())) for part in parts]).cpu()
 
     def _judge(self, latents: torch.Tensor) -> Verdict:
         """Ask about latents: in parts where the filter wants images, of which a whole video's are many."""

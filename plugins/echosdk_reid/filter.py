@@ -1,12 +1,15 @@
 """The privacy filter of EchoNet-Synthetic: Pearson distance of re-identification features (paper, section 2).
 
 A network learns to say whether two frames are of one patient. Its features of a generated still are compared with those
-of the training references; a still whose nearest reference is closer than tau counts as memorised.
+of the training references; a still whose nearest reference is closer than tau counts as memorised. `calibration` says
+where tau comes from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,18 +17,20 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from attrs import define, field
-from attrs.validators import ge, gt, in_, lt, max_len, min_len
+from attrs.validators import ge, gt, in_, le, lt, max_len, min_len
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import echosdk
 from echosdk.training import Recipe, Stopping, choose, train
+from echosdk_reid.calibration import CALIBRATIONS, Calibration, copies, copy_tau, innocent_tau
+from echosdk_reid.distances import nearest, standardise
 from echosdk_reid.network import ReIdentification
 
 T = TypeVar("T")
 Clips = Sequence[echosdk.StoredClip]
 
-CHUNK = 4096
+CHUNK = 512
 PAIRS_TO_SCORE = 2000
 
 
@@ -33,9 +38,15 @@ PAIRS_TO_SCORE = 2000
 class PearsonReID:
     """Reject stills whose smallest 1 - correlation to a training reference is under tau.
 
-    tau is the `percentile`-th percentile of the held-out items' own smallest distances: `percentile` % of innocents
-    are rejected. Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the
-    weights, so a verdict depends on nothing but the item.
+    tau is such that `percentile` % of innocents are rejected (`calibration`: see there) and, by `conformal`, at least
+    `copy_percentile` % of copies: of frames of held-out patients, where another frame of the same clip, `apart` frames
+    away or more, is a reference; 0 asks nothing of copies. With `mirrored`, a latent is also compared with the mirrored
+    references. Fewer than `min_patients` held-out patients, or a tau at which more than `max_rejection` % of them are
+    rejected, is refused.
+
+    Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the weights, so a verdict
+    depends on nothing but the item. tau is bound to references, scaling and network: where one of them is another than
+    at calibration, nothing is judged.
 
     With `patience`, training stops when the loss on pairs of `held_back` of the training patients, looked at every
     `look_every` steps, has not fallen that often; the best weights stay. Validation patients are for tau.
@@ -45,6 +56,12 @@ class PearsonReID:
     layers: tuple[int, ...] = field(default=(1, 1, 1), validator=[min_len(1), max_len(4)])
     features: int = field(default=128, validator=ge(2))
     percentile: float = field(default=5.0, validator=[gt(0), lt(100)])
+    calibration: Calibration = field(default="conformal", validator=in_(CALIBRATIONS))
+    copy_percentile: float = field(default=95.0, validator=[ge(0), lt(100)])
+    apart: int = field(default=16, validator=ge(1))
+    mirrored: bool = False
+    min_patients: int = field(default=200, validator=ge(1))
+    max_rejection: float = field(default=50.0, validator=[gt(0), le(100)])
     patience: int = field(default=0, validator=ge(0))
     look_every: int = field(default=60, validator=ge(1))
     held_back: float = field(default=0.1, validator=[gt(0), lt(1)])
@@ -54,18 +71,54 @@ class PearsonReID:
     _low: float = field(init=False, default=-1.0)
     _high: float = field(init=False, default=1.0)
     _train: torch.Tensor | None = field(init=False, default=None, repr=False)
+    _innocents: torch.Tensor | None = field(init=False, default=None, repr=False)
+    _enrolled: int = field(init=False, default=1)
     _tau: float = field(init=False, default=float("nan"))
+    _bound: str = field(init=False, default="", repr=False)
 
     def calibrate(self, train: echosdk.References, holdout: echosdk.References, generator: torch.Generator) -> None:
         if not len(train.items) or not len(holdout.items):
             raise echosdk.PrivacyError("pearson-reid: needs training and held-out references; the bundle has none")
-        self._train = standardise(self.embed(train.items))
-        self._tau = torch.quantile(self._nearest(holdout.items), self.percentile / 100).item()
+        patients = len(set(holdout.groups))
+        if patients < self.min_patients:
+            raise echosdk.PrivacyError(
+                f"pearson-reid: {patients} held-out patients are fewer than min_patients = {self.min_patients}, and so "
+                "few say little about strangers; train with more, or take it on yourself: "
+                f"--set privacy_filter.min_patients={patients}"
+            )
+        self._train = self._references(train.items)
+        innocents = standardise(self.embed(holdout.items))
+        self._innocents = nearest(innocents, self._train)
+        self._enrolled = len(train.groups) // len(set(train.groups))
+        self._settle(innocent_tau(self.calibration, self.percentile / 100, self._train, innocents))
+
+    def calibrate_copies(self, holdout: echosdk.References, generator: torch.Generator) -> None:
+        """Raise tau to what `copy_percentile` % of the held-out patients' own frames are nearer than."""
+        if self.calibration != "conformal" or not self.copy_percentile:
+            return
+        chosen = copies(holdout.groups, self._enrolled, self.apart, generator)
+        distances = [
+            nearest(standardise(self.embed(holdout.items[[copy]])), self._references(holdout.items[references]))
+            for references, copy in chosen
+        ]
+        tau = copy_tau(torch.cat(distances) if distances else torch.zeros(0), self.copy_percentile / 100)
+        if tau == math.inf:
+            raise echosdk.PrivacyError(
+                f"pearson-reid: {len(chosen)} held-out patients with frames {self.apart} apart are too few to say what "
+                f"{self.copy_percentile:g} % of copies are nearer than; train with more or longer clips, or ask less: "
+                "--set privacy_filter.copy_percentile=0 asks nothing of copies"
+            )
+        self._settle(max(self._tau, tau))
 
     def judge(self, stills: torch.Tensor) -> echosdk.Verdict:
         if self._train is None:
             raise echosdk.PrivacyError("pearson-reid: judged before it was calibrated")
-        distance = self._nearest(stills)
+        if self._digest() != self._bound:
+            raise echosdk.PrivacyError(
+                "pearson-reid: its references, scaling or network are not those that tau was calibrated with; "
+                "calibrate it again"
+            )
+        distance = nearest(standardise(self.embed(stills)), self._train)
         return echosdk.Verdict(keep=distance >= self._tau, distance=distance, tau=self._tau)
 
     @torch.no_grad()
@@ -135,11 +188,29 @@ class PearsonReID:
     def _scaled(self, stills: torch.Tensor) -> torch.Tensor:
         return (stills.float() - self._low) / (self._high - self._low) * 2 - 1
 
-    def _nearest(self, stills: torch.Tensor) -> torch.Tensor:
-        """Return each still's smallest distance to a training reference, in double precision."""
+    def _references(self, items: torch.Tensor) -> torch.Tensor:
+        """Return the standardised features of references and, where asked for, of them mirrored."""
+        return standardise(self.embed(torch.cat([items, items.flip(-1)]) if self.mirrored else items))
+
+    def _settle(self, tau: float) -> None:
+        """Take a tau, bound to what it was calibrated with. Raises where it would reject too many innocents."""
+        assert self._innocents is not None
+        rejected = 100 * (self._innocents < tau).double().mean().item()
+        if rejected > self.max_rejection:
+            raise echosdk.PrivacyError(
+                f"pearson-reid: tau by {self.calibration!r} would reject {rejected:.0f} % of held-out patients, more "
+                f"than max_rejection = {self.max_rejection:g} %; train the network longer so that it tells copies from "
+                "strangers, or ask less: percentile, copy_percentile, another calibration"
+            )
+        self._tau, self._bound = tau, self._digest()
+
+    def _digest(self) -> str:
+        """Digest what tau depends on: the references' features, the scaling, the network."""
         assert self._train is not None
-        features = standardise(self.embed(stills))
-        return torch.cat([1 - (part @ self._train.T).amax(1) for part in features.split(CHUNK)])
+        digest = hashlib.blake2b(repr((self._low, self._high, self.mirrored)).encode())
+        for tensor in (self._train, *self._network.parameters(), *self._network.buffers()):
+            digest.update(tensor.detach().cpu().contiguous().numpy())
+        return digest.hexdigest()
 
     @torch.no_grad()
     def _score(self, example: Any) -> dict[str, float]:
@@ -153,12 +224,6 @@ class PearsonReID:
             "recall": float((logits[same] > 0).float().mean()),
             "specificity": float((logits[~same] <= 0).float().mean()),
         }
-
-
-def standardise(features: torch.Tensor) -> torch.Tensor:
-    """Give each row mean 0 and length 1 in double precision, so that a product of rows is their Pearson correlation."""
-    features = features.double() - features.double().mean(1, keepdim=True)
-    return features / features.norm(dim=1, keepdim=True)
 
 
 def _by_patient(clips: Clips) -> list[Clips]:

@@ -232,3 +232,10 @@ def test_a_card_of_an_earlier_bundle_claims_nothing_of_its_data(whole: Any) -> N
     assert " other patients for calibration" in card
     assert "drawn from the range 10 to 80; their mean is " in card
     assert "What that data is" not in card
+
+
+def test_the_card_says_on_how_many_patients_the_filter_was_calibrated_and_with_what_settings(whole: Any) -> None:
+    card = (whole.folder / "README.md").read_text()
+    assert "It was calibrated on 2 held-out patients. Its settings: " in card
+    for setting in ("`calibration` = percentile", "`min_patients` = 1", "`percentile` = 5.0"):
+        assert setting in card

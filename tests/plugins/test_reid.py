@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from echosdk_reid import PearsonReID
+from echosdk_reid.calibration import copies
+from echosdk_reid.distances import nearest, smallest_of_all_pairs, standardise
 from echosdk_reid.network import ReIdentification
 
 import echosdk
@@ -19,16 +21,18 @@ from echosdk import References
 SHAPE = (4, 8, 8)
 
 
-def features_are_the_items(percentile: float = 5.0) -> PearsonReID:
+def features_are_the_items(percentile: float = 5.0, **parameters: Any) -> PearsonReID:
     """A filter whose network gives an item's first 16 values as its features, and nothing is scaled."""
-    made = PearsonReID(features=16, percentile=percentile)
+    made = PearsonReID(features=16, percentile=percentile, **{"min_patients": 1, **parameters})
     parameter = torch.nn.Parameter(torch.zeros(1))
-    made._network = SimpleNamespace(embed=lambda items: items.flatten(1)[:, :16], parameters=lambda: iter([parameter]))
+    made._network = SimpleNamespace(
+        embed=lambda items: items.flatten(1)[:, :16], parameters=lambda: iter([parameter]), buffers=lambda: iter([])
+    )
     return made
 
 
 def with_network(architecture: Any = "small") -> PearsonReID:
-    made = PearsonReID(architecture=architecture, layers=(1, 1), features=16)
+    made = PearsonReID(architecture=architecture, layers=(1, 1), features=16, min_patients=1)
     torch.manual_seed(0)
     made._network = ReIdentification(made.architecture, made.layers, 4, 16).eval()
     made._low, made._high = -4.0, 4.0
@@ -60,7 +64,7 @@ def test_distances_are_one_minus_numpys_correlation() -> None:
 def test_tau_is_the_percentile_of_each_held_out_items_nearest_training_reference(percentile: float) -> None:
     """The published code takes it the other way round, train to held-out, which are of different sizes."""
     train, holdout = items(200), items(20, 1)
-    judge = features_are_the_items(percentile)
+    judge = features_are_the_items(percentile, calibration="percentile")
     judge.calibrate(references(train), references(holdout), torch.Generator())
     tau = judge.judge(items(1)).tau
     assert tau == pytest.approx(np.quantile(numpys(holdout, train), percentile / 100), abs=1e-6)
@@ -241,3 +245,155 @@ def test_too_few_patients_to_hold_some_back_are_refused(training_of: Any, data_o
         "pearson-reid: pairs need at least two patients in train and in val and in held back, and of one of them two "
         "frames; train has 1 (1 with two frames), val has 3 (3 with two frames), held back has 2 (2 with two frames)"
     )
+
+
+def three(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return tuple(standardise(part.flatten(1)[:, :16]) for part in parts)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 3), (1024, 8192)])
+def test_distances_and_ranks_are_the_same_in_whatever_pieces(rows: int, columns: int) -> None:
+    one, other = three(items(23, 1), items(31))
+    everything = np.sort(numpys_block(items(23, 1), items(31)).ravel())
+    np.testing.assert_allclose(
+        nearest(one, other, rows, columns), numpys(items(23, 1), items(31)), atol=1e-12, rtol=0
+    )
+    for rank in (1, 2, 36, 400, 23 * 31):
+        assert smallest_of_all_pairs(one, other, rank, rows, columns) == pytest.approx(everything[rank - 1], abs=1e-12)
+
+
+def test_no_more_than_a_piece_of_the_matrix_is_ever_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product is looked at: 100,000 stills against 224,000 references would be 180 GB at once."""
+    largest = []
+    multiply = torch.Tensor.__matmul__
+
+    def watched(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        product = multiply(one, other)
+        largest.append(product.numel())
+        return product
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
+    one, other = three(items(300), items(200, 1))
+    nearest(one, other, 16, 32)
+    smallest_of_all_pairs(one, other, 5, 16, 32)
+    assert max(largest) == 16 * 32
+
+
+def numpys_block(ours: torch.Tensor, train: torch.Tensor) -> np.ndarray[Any, Any]:
+    one, other = (x.flatten(1)[:, :16].double().numpy() for x in (ours, train))
+    return 1 - np.corrcoef(np.concatenate([one, other]))[: len(one), len(one) :]
+
+
+@pytest.mark.parametrize("patients", [19, 20, 99, 119])
+def test_conformal_tau_is_the_rank_that_makes_the_rate_exact(patients: int) -> None:
+    """k = ceil(alpha (n + 1)): the false rejection of innocents is then Beta(k, n + 1 - k)."""
+    train, holdout = items(60), items(patients, 1)
+    judge = features_are_the_items(5.0)
+    judge.calibrate(references(train), references(holdout), torch.Generator())
+    k = int(np.ceil(0.05 * (patients + 1)))
+    assert judge.judge(items(1)).tau == pytest.approx(np.sort(numpys(holdout, train))[k - 1], abs=1e-6)
+
+
+def test_the_published_direction_and_all_pairs_are_what_they_say() -> None:
+    train, holdout = items(90), items(40, 1)
+    taus = {}
+    for calibration in ("published", "all-pairs"):
+        judge = features_are_the_items(5.0, calibration=calibration, max_rejection=100.0)
+        judge.calibrate(references(train), references(holdout), torch.Generator())
+        taus[calibration] = judge.judge(items(1)).tau
+    assert taus["published"] == pytest.approx(np.quantile(numpys(train, holdout), 0.05), abs=1e-6)
+    pairs = np.sort(numpys_block(holdout, train).ravel())
+    assert taus["all-pairs"] == pytest.approx(pairs[int(np.ceil(0.05 * pairs.size)) - 1], abs=1e-6)
+
+
+def clips_of(patients: int, unlike: float, frames: int = 9, seed: int = 5) -> References:
+    """Whole clips of patients; `unlike` is how much a frame differs from the patient's others."""
+    still = items(patients, seed)[:, None]
+    noise = items(patients * frames, seed + 1).view(patients, frames, *SHAPE)
+    groups = [f"p{i}" for i in range(patients) for _ in range(frames)]
+    return References(items=(still + unlike * noise).flatten(0, 1), groups=groups)
+
+
+def test_tau_is_what_copies_are_nearer_than_where_that_is_more_than_innocents_need() -> None:
+    """Held-out patients are enrolled as training clips are, and another frame of theirs is the copy."""
+    train, whole = items(60), clips_of(99, 0.2)
+    judge = features_are_the_items(5.0, copy_percentile=95.0, apart=2)
+    judge.calibrate(references(train), References(items=whole.items[::9], groups=whole.groups[::9]), torch.Generator())
+    of_innocents = judge.judge(items(1)).tau
+    judge.calibrate_copies(whole, torch.Generator().manual_seed(3))
+    assert judge.judge(items(1)).tau == of_innocents  # copies are nearer still: they need no more
+
+    strict = features_are_the_items(5.0, copy_percentile=95.0, apart=2, max_rejection=100.0)
+    strict.calibrate(references(train), References(items=whole.items[::9], groups=whole.groups[::9]), torch.Generator())
+    unlike = clips_of(99, 0.8)
+    strict.calibrate_copies(unlike, torch.Generator().manual_seed(3))
+    tau = strict.judge(items(1)).tau
+    assert tau > of_innocents
+    chosen = copies(unlike.groups, 1, 2, torch.Generator().manual_seed(3))
+    distances = np.sort([numpys(unlike.items[[copy]], unlike.items[enrolled])[0] for enrolled, copy in chosen])
+    assert tau == pytest.approx(distances[94], abs=1e-6)  # ceil(0.95 * 100) = 95th
+
+
+def test_a_copy_is_another_frame_far_enough_from_every_reference() -> None:
+    groups = ("a",) * 20 + ("b",) * 3 + ("c",) * 20
+    chosen = copies(groups, 2, 5, torch.Generator().manual_seed(0))
+    assert [enrolled for enrolled, _ in chosen] == [[0, 19], [23, 42]]  # b's clip is too short
+    drawn = {copies(groups, 2, 5, torch.Generator().manual_seed(seed))[0][1] for seed in range(200)}
+    assert drawn == set(range(5, 15))
+    crowded = copies(groups, 4, 6, torch.Generator().manual_seed(0))  # of 4 or 3 references no frame is 6 away
+    assert [enrolled for enrolled, _ in crowded] == [[0, 19], [23, 42]]
+
+
+def test_a_network_that_cannot_tell_copies_from_strangers_closes_the_gate() -> None:
+    train, whole = items(60), clips_of(99, 30.0)
+    judge = features_are_the_items(5.0, apart=2)
+    judge.calibrate(references(train), References(items=whole.items[::9], groups=whole.groups[::9]), torch.Generator())
+    with pytest.raises(echosdk.PrivacyError, match=r"would reject \d+ % of held-out patients, more than max_rejection = 50 %"):
+        judge.calibrate_copies(whole, torch.Generator())
+
+
+def test_too_few_copies_to_bound_are_refused_and_none_are_asked_for_at_zero() -> None:
+    whole = clips_of(18, 0.1)  # 0.95 * 19 > 18
+    judge = features_are_the_items(5.0, apart=2)
+    judge.calibrate(references(items(60)), References(items=whole.items[::9], groups=whole.groups[::9]), torch.Generator())
+    with pytest.raises(echosdk.PrivacyError, match="18 held-out patients with frames 2 apart are too few"):
+        judge.calibrate_copies(whole, torch.Generator())
+    judge = features_are_the_items(5.0, copy_percentile=0.0)
+    judge.calibrate(references(items(60)), References(items=whole.items[::9], groups=whole.groups[::9]), torch.Generator())
+    judge.calibrate_copies(whole, torch.Generator())
+
+
+def test_too_few_patients_are_refused_however_many_frames_they_have() -> None:
+    judge = features_are_the_items(min_patients=10)
+    nine = References(items=items(90), groups=[str(i % 9) for i in range(90)])
+    with pytest.raises(echosdk.PrivacyError) as error:
+        judge.calibrate(references(items(50)), nine, torch.Generator())
+    assert str(error.value).startswith("pearson-reid: 9 held-out patients are fewer than min_patients = 10")
+    assert PearsonReID().min_patients == 200
+
+
+@pytest.mark.parametrize("change", ["references", "scaling", "network"])
+def test_tau_is_refused_with_anything_but_what_it_was_calibrated_with(change: str) -> None:
+    judge = with_network()
+    judge.calibrate(references(items(12)), references(items(6, 1)), torch.Generator())
+    assert len(judge.judge(items(3)).keep) == 3
+    if change == "references":
+        assert judge._train is not None
+        judge._train[0, 0] += 1e-9
+    elif change == "scaling":
+        judge._high += 1
+    else:
+        with torch.no_grad():
+            judge._network.model.bn1.running_mean += 1e-3
+    with pytest.raises(echosdk.PrivacyError, match="are not those that tau was calibrated with"):
+        judge.judge(items(3))
+
+
+def test_mirrored_references_find_a_mirrored_copy() -> None:
+    mirrored = items(50).flip(-1)
+    for option, kept in ((False, True), (True, False)):
+        judge = with_network()
+        judge.mirrored = option
+        judge.calibrate(references(items(50)), references(items(80, 1)), torch.Generator())
+        assert bool(judge.judge(mirrored).keep.any()) is kept
+    assert judge.judge(mirrored).distance.abs().max() < 1e-9

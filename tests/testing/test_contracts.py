@@ -78,7 +78,7 @@ class TestBootstrapNoise(PriorContract):
 class TestPearsonReID(FilterContract):
     def build(self) -> PearsonReID:
         recipe = Recipe(steps=4, batch_size=8, learning_rate=1e-3, optimizer="adam")
-        return PearsonReID(architecture="small", layers=(1,), features=16, recipe=recipe)
+        return PearsonReID(architecture="small", layers=(1,), features=16, min_patients=80, recipe=recipe)
 
 
 class TestPixelCorrelation(FilterContract):

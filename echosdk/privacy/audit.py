@@ -1,0 +1,230 @@
+"""Audit a dataset: what its gate finds and misses, what its samples say of the training patients, and a verdict.
+
+The bundle's private part and the real data are read; nothing of them is in the report but counts and rates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from attrs import field, frozen
+from attrs.validators import ge
+
+from echosdk.bundle import Bundle
+from echosdk.clips.images import to_images
+from echosdk.clips.video import decode_video
+from echosdk.devices import pick_device
+from echosdk.errors import DatasetError, InputError, PrivacyError
+from echosdk.generation.dataset import read_manifest, read_samples
+from echosdk.generation.files import Folder
+from echosdk.generation.pipeline import load_gate
+from echosdk.generation.plan import Plan
+from echosdk.interfaces import DataSource, Encoder, References
+from echosdk.plugin_set import PluginSet, open_source
+from echosdk.privacy.claims import claims
+from echosdk.privacy.gate import Gate
+from echosdk.privacy.neighbours import Records
+from echosdk.privacy.policy import judge, read_policy
+from echosdk.privacy.probes import (
+    REPORT_EVERY,
+    Real,
+    ask_outsiders,
+    by_patient,
+    encode,
+    probe_other_videos,
+    probe_stills,
+    probe_videos,
+)
+from echosdk.privacy.records import latent_records, look
+from echosdk.privacy.statistics import Figure, plain
+from echosdk.registry import Registry
+
+Report = Callable[[str], None]
+
+
+@frozen(kw_only=True)
+class Audit:
+    """What is audited, and how much of it: at most `patients` of a split are asked about, `videos` of them whole.
+
+    `frames` of each synthetic video are looked at as records.
+    """
+
+    out: str
+    source: str
+    bundle: str | None = None
+    policy: str | None = None
+    patients: int = field(default=3000, validator=ge(1))
+    videos: int = field(default=100, validator=ge(0))
+    frames: int = field(default=4, validator=ge(1))
+    seed: int = 0
+    device: str = "cpu"
+
+
+def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) -> dict[str, Any]:
+    """Return the report of an audit, for JSON: figures, ROC curves, claims, and the verdict against the policy.
+
+    Raises `InputError` where the data are not those that the bundle was trained on, or the bundle is not the one that
+    the dataset was made from: figures of others would say nothing.
+    """
+    limits = read_policy(asked.policy)
+    folder = Folder.at(asked.out)
+    manifest = read_manifest(folder)
+    plan = Plan.of_public(manifest["plan"])
+    bundle = _bundle(asked, plan, registry)
+    source = open_source(registry, asked.source)
+    if source.fingerprint() != bundle.manifest.data["fingerprint"]:
+        raise InputError(
+            f"--data {asked.source}: is not what bundle {bundle.where} was trained on (their fingerprints differ); "
+            f"the bundle says: {bundle.manifest.data['source']} {dict(bundle.manifest.data['parameters'])}"
+        )
+    device = pick_device(asked.device)
+    plugin_set = PluginSet.from_plain(plan.whole_plugin_set(), where="plan")
+    encoder = plugin_set.build(registry, "encoder")
+    bundle.load("encoder", encoder, plugin_set.choices["encoder"].use)
+    encoder.to(device, torch.float32)
+
+    def fresh_gate() -> Gate:
+        return load_gate(plugin_set, bundle, registry, encoder)
+
+    gate = fresh_gate()
+    train, *holdout = bundle.references()
+    gate.calibrate(train, *holdout, bundle.noise_key)
+    report(f"gate: calibrated on {len(set(holdout[0].groups))} held-out patients")
+
+    samples, videos = _samples(folder, manifest, plan, encoder, asked.frames, report)
+    real = _real(source, "train", bundle, plan, train, asked)
+    others = _real(source, "test", bundle, plan, train, asked)
+    outside = ask_outsiders(gate, encoder, others, asked.videos, asked.seed, report)
+    figures = [
+        *probe_stills(gate, encoder, real, asked.seed, report),
+        probe_other_videos(fresh_gate, (holdout[0], holdout[1]), bundle.noise_key, encoder, real, asked.seed, report),
+        *probe_videos(gate, encoder, attrs.evolve(real, patients=real.patients[: asked.videos]), report),
+        *outside.figures,
+        _holes(manifest),
+    ]
+    curves: dict[str, Any] = {}
+    patients = np.unique(np.array(train.groups), return_inverse=True)[1]
+    for space, records in _spaces(gate):
+        report(f"records: looking for nearest ones by the {space}'s features")
+        known = records(train.items, patients)
+        outsiders = records(outside.latents, outside.owners) if outside.owners else _none(known)
+        found, roc = look(space, records(samples, videos), known, outsiders, asked.seed)
+        figures += found
+        curves |= roc
+    findings = judge(limits, figures)
+    met = all(finding.met for finding in findings)
+    return {
+        "what": "Evidence for your assessment of singling out, linkability and inference, not a certificate.",
+        "dataset": {"plan": plan.digest, "samples": manifest["counts"]["samples"], "filter": _filter(plan)},
+        "trained_on": {k: v for k, v in bundle.manifest.data.items() if k != "fingerprint"},
+        "claims": claims(figures, plan.privacy_filter, bundle.manifest.data.get("summary", "")),
+        "figures": [plain(figure) for figure in figures],
+        "roc": curves,
+        "policy": asked.policy or "privacy-policy.toml of echosdk",
+        "findings": [
+            {
+                "figure": finding.figure,
+                "wants": _wanted(finding.limit.at_least, finding.limit.at_most, finding.limit.bound),
+                "reached": finding.reached,
+                "met": finding.met,
+                "why": finding.limit.why,
+            }
+            for finding in findings
+        ],
+        "ok": met,
+    }
+
+
+def _bundle(asked: Audit, plan: Plan, registry: Registry) -> Bundle:
+    if asked.bundle is None and plan.bundle not in registry.names("bundle"):
+        raise InputError(f"{asked.out}: was made from the bundle {plan.bundle!r}; say where it is: --bundle PATH")
+    bundle = Bundle.open(asked.bundle or plan.bundle, registry)
+    if bundle.digest != plan.bundle_digest:
+        raise InputError(f"{bundle.where}: is not the bundle that {asked.out} was made from; say --bundle PATH")
+    if bundle.stripped:
+        raise PrivacyError(
+            f"bundle {bundle.where} was stripped of its references and its filter, so it cannot be audited; "
+            "use the whole bundle"
+        )
+    return bundle
+
+
+def _real(source: DataSource, split: Any, bundle: Bundle, plan: Plan, train: References, asked: Audit) -> Real:
+    return Real(
+        patients=by_patient(source.clips(split), asked.patients, asked.seed),
+        fps=bundle.manifest.fps,
+        num_frames=plan.num_frames,
+        kept=max(1, round(len(train.items) / bundle.manifest.data["train_clips"])),
+    )
+
+
+def _samples(
+    folder: Folder, manifest: dict[str, Any], plan: Plan, encoder: Encoder, frames: int, report: Report
+) -> tuple[torch.Tensor, list[int]]:
+    """Return latents of `frames` evenly spaced frames of every video as it was published, and the video of each."""
+    latents, owners = [], []
+    for done, video in enumerate(_videos(folder, manifest, plan), start=1):
+        chosen = np.unique(np.linspace(0, len(video) - 1, min(frames, len(video))).round().astype(int))
+        latents.append(encode(encoder, to_images(video[chosen])))
+        owners += [done] * len(chosen)
+        if done % REPORT_EVERY == 0 or done == manifest["counts"]["samples"]:
+            report(f"dataset: {done} of {manifest['counts']['samples']} videos read")
+    return torch.cat(latents), owners
+
+
+def _videos(folder: Folder, manifest: dict[str, Any], plan: Plan) -> Iterator[Any]:
+    for entry in manifest["shards"]:
+        name = f"{entry['shard']}.tar"
+        data = folder.read(name)
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise DatasetError(f"{folder.url}/{name}: its bytes are not those that were written; run: echosdk repair")
+        for sample in read_samples(data):
+            if plan.format == "npy":
+                yield np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
+            else:
+                yield decode_video(sample[plan.format], name=f"{folder.url}/{name}")[0]
+
+
+def _spaces(gate: Gate) -> Iterator[tuple[str, Callable[[torch.Tensor, Any], Records]]]:
+    """Yield the spaces in which records are compared: the encoder's latents, and the filter's own features."""
+    yield "latent", latent_records
+
+    def by_filter(latents: torch.Tensor, owners: Any) -> Records:
+        return Records.of(gate.features(latents), owners)
+
+    if gate.has_features:
+        yield "filter", by_filter
+
+
+def _none(like: Records) -> Records:
+    return Records(features=like.features[:0], owners=like.owners[:0])
+
+
+def _holes(manifest: dict[str, Any]) -> Figure:
+    """The rejected stills for each training patient, if each sample were drawn once: what may be seen as a hole."""
+    name, what = "holes.rejections-a-patient", "stills that the gate was asked about"
+    rate = (manifest["rejected"] or {}).get("stills")
+    if not rate or not rate["n"]:
+        why = "no gate was asked" if not manifest["plan"]["privacy_filter"] else "not told of a single video"
+        return Figure(name=name, better="lower", n=0, what=what, note=why)
+    each = manifest["counts"]["samples"] / manifest["trained_on"]["train_patients"]
+    low, high = rate["interval_95"]
+    return Figure(
+        name=name, better="lower", n=rate["n"], what=what, value=each * rate["rate"],
+        interval_95=(each * low, each * high), note="samples x share rejected / training patients",
+    )  # fmt: skip
+
+
+def _filter(plan: Plan) -> str | None:
+    return str(plan.plugin_set["privacy_filter"]["use"]) if plan.privacy_filter else None
+
+
+def _wanted(at_least: float | None, at_most: float | None, bound: str) -> str:
+    of = "value" if bound == "value" else f"{bound} end of the interval"
+    return f"{of} at least {at_least:g}" if at_least is not None else f"{of} at most {at_most:g}"

@@ -1,0 +1,196 @@
+"""Every byte of a dataset and of a stripped bundle, tars included: none is a real id, a reference, a distance or a seed."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import struct
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echosdk import Registry
+from echosdk.bundle import NOISE_KEY, PRIVATE, Bundle, strip
+from echosdk.generation.pipeline import Pipeline
+from echosdk.generation.plan import Plan
+from echosdk.interfaces import KINDS, SPLITS
+from echosdk.plugin_set import open_source
+from echosdk.seeding import seed_of
+
+DATA = "phantom?patients=16&frames=40&size=32"  # what the tiny bundle was trained on
+PURPOSES = ("still", "video", "labels")
+CANARY = b"a-planted-record-of-patient-4711"
+
+
+def walk(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of every file, and of every member of every tar; names are looked at too."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        yield name, name.encode()
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        yield name, data
+        if path.suffix == ".tar":
+            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                for member in tar:
+                    about = [member.name, member.uname, member.gname, member.linkname, str(member.pax_headers)]
+                    yield f"{name}: {member.name}", " ".join(about).encode()
+                    if (file := tar.extractfile(member)) is not None:
+                        yield f"{name}: {member.name}", file.read()
+
+
+def found(folder: Path, secrets: dict[str, bytes]) -> dict[str, str]:
+    """Return which secrets lie in a folder, and where."""
+    return {what: name for name, data in walk(folder) for what, secret in secrets.items() if secret in data}
+
+
+def numbers(what: str, value: float) -> dict[str, bytes]:
+    """A number as text and in the bytes of a double; a round one lies everywhere and is no secret."""
+    if len(repr(value)) < 10:
+        return {}
+    return {
+        f"{what} as text": repr(value)[:10].encode(),
+        f"{what} as a double": struct.pack("<d", value),
+        f"{what} as a big-endian double": struct.pack(">d", value),
+    }
+
+
+@pytest.fixture(scope="module")
+def ids(registry: Registry) -> dict[str, bytes]:
+    source = open_source(registry, DATA)
+    clips = [clip for split in SPLITS for clip in source.clips(split)]
+    return {f"id {name}": name.encode() for clip in clips for name in (clip.id, clip.group)}
+
+
+@pytest.fixture(scope="module")
+def of_the_bundle(trained_tiny: Bundle, whole: Any, registry: Registry) -> dict[str, bytes]:
+    """References, noise key, tau, the filter's weights and scaling."""
+    secrets: dict[str, bytes] = {}
+    tensors = load_file(trained_tiny.folder / PRIVATE / "references.safetensors")
+    for split in ("train", "holdout"):
+        for number, item in enumerate(tensors[split]):
+            values = item.flatten()[40:72]
+            secrets[f"{split} {number}"] = values.numpy().tobytes()
+            secrets[f"{split} {number} in single precision"] = values.float().numpy().tobytes()
+    weights = load_file(trained_tiny.folder / PRIVATE / "privacy_filter" / "network.safetensors")
+    for name, tensor in weights.items():
+        if tensor.numel() >= 32 and tensor.float().std() > 0:
+            secrets[f"filter's {name}"] = tensor.flatten()[:32].numpy().tobytes()
+    scaling = json.loads((trained_tiny.folder / PRIVATE / "privacy_filter" / "normalisation.json").read_text())
+    secrets["scaling, low"], secrets["scaling, high"] = (str(scaling[key]).encode() for key in ("low", "high"))
+    key = trained_tiny.noise_key
+    secrets |= {"noise key": key, "noise key in letters": key.hex().encode()}
+    plan = Plan.of_public(whole.manifest["plan"])
+    gate = Pipeline.load(plan, trained_tiny, registry).gate
+    assert gate is not None
+    for what, tau in gate.thresholds.items():
+        secrets |= numbers(f"tau of a {what}", tau)
+    return secrets
+
+
+@pytest.fixture(scope="module")
+def of_the_run(trained_tiny: Bundle, whole: Any) -> dict[str, bytes]:
+    """Every distance of a sample or of what was rejected, and every generator's seed."""
+    secrets: dict[str, bytes] = {}
+    for path in sorted(whole.audit.glob("*.json")):
+        audit = json.loads(path.read_text())
+        for row in audit["samples"]:
+            secrets |= numbers(f"distance of {row['key']}", row["distance"])
+        for row in audit["rejected"]:
+            secrets |= numbers(f"distance of a rejected {row['what']} of {row['sample']}", row["distance"])
+    for sample in range(whole.manifest["counts"]["samples"]):
+        for attempt in range(3):
+            for purpose in PURPOSES:
+                seed = seed_of(whole.options.seed, sample, attempt, purpose, key=trained_tiny.noise_key)
+                secrets[f"seed {sample} {attempt} {purpose}"] = str(seed).encode()
+                secrets[f"seed {sample} {attempt} {purpose} in bytes"] = struct.pack("<Q", seed)
+    return secrets
+
+
+def test_the_walk_finds_what_is_there(
+    trained_tiny: Bundle, whole: Any, ids: Any, of_the_bundle: Any, of_the_run: Any, tmp_path: Path
+) -> None:
+    """The bundle's private part holds the references, the private audit the distances; a tar hides nothing."""
+    held = found(trained_tiny.folder, of_the_bundle)
+    wanted = {what for what in of_the_bundle if "precision" not in what and what != "noise key" and "tau" not in what}
+    assert set(held) == wanted
+    assert {name.partition("/")[0] for name in held.values()} == {PRIVATE}
+    told = found(whole.audit, of_the_run)
+    assert {what for what in of_the_run if what.startswith("distance") and what.endswith("text")} <= set(told)
+    assert {what for what in of_the_bundle if "tau" in what and what.endswith("text")} <= set(
+        found(whole.audit, of_the_bundle)
+    )
+    some = dict(list(ids.items())[:3])
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for secret in some.values():
+            info = tarfile.TarInfo("sample.json")
+            info.size = len(secret)
+            tar.addfile(info, io.BytesIO(secret))
+    assert set(found(tmp_path, some)) == set(some)
+
+
+def test_no_byte_of_a_dataset_is_of_a_patient_or_of_the_gate(
+    whole: Any, ids: Any, of_the_bundle: Any, of_the_run: Any
+) -> None:
+    assert found(whole.folder, ids | of_the_bundle | of_the_run) == {}
+
+
+def test_no_key_of_a_datasets_json_names_what_is_private(whole: Any) -> None:
+    private = re.compile(r'"(attempts?|distances?|tau|nearest|references?|seeds|noise_key|group|patient)"\s*:')
+    for name, data in walk(whole.folder):
+        if name.endswith(".json"):
+            assert not private.search(data.decode()), name
+
+
+def test_no_byte_of_a_stripped_bundle_is_of_a_patient_or_of_the_filter(
+    trained_tiny: Bundle, ids: Any, of_the_bundle: Any, tmp_path: Path
+) -> None:
+    strip(trained_tiny, tmp_path / "stripped")
+    assert found(tmp_path / "stripped", ids | of_the_bundle) == {}
+    assert not (tmp_path / "stripped" / PRIVATE).exists()
+
+
+def test_a_record_planted_in_the_private_part_of_every_component_leaves_no_trace(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """And in what an interrupted training leaves behind, wherever in the bundle."""
+    places = [
+        *(tiny_bundle / PRIVATE / kind / "record.safetensors" for kind in KINDS),
+        *(tiny_bundle / f"{kind}.partial" / "record.safetensors" for kind in KINDS),
+        tiny_bundle / PRIVATE / "references.partial",
+        tiny_bundle / ".stage-abc" / "private" / "record.json",
+        tiny_bundle / "bundle.json.partial",
+        tiny_bundle / "latents.npy",
+        tiny_bundle / f"private.old-{CANARY.decode()}" / NOISE_KEY,
+    ]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(CANARY)
+    assert found(tiny_bundle, {"record": CANARY})
+    strip(Bundle.open(str(tiny_bundle)), tmp_path / "stripped")
+    assert found(tmp_path / "stripped", {"record": CANARY}) == {}
+    learned = {path.name for path in (tmp_path / "stripped").iterdir()}
+    assert learned == {"bundle.json", "encoder", "image_prior", "video_animator", "downstream_validator"}
+
+
+def test_rejected_stills_of_the_private_audit_are_not_in_the_dataset(whole: Any, tmp_path: Path) -> None:
+    rejected = list(whole.audit.glob("*-rejected.npy"))
+    for path in rejected:
+        data = path.read_bytes()[-256:]
+        assert found(whole.folder, {"rejected": data}) == {}
+    copied = Path(shutil.copytree(whole.audit, tmp_path / "audit"))
+    assert not rejected or found(copied, {"rejected": rejected[0].read_bytes()[-256:]})
+
+
+def test_latents_are_not_all_alike_so_that_a_reference_can_be_told_from_another(trained_tiny: Bundle) -> None:
+    """Otherwise the walk would look for what lies everywhere."""
+    train, _, _ = trained_tiny.references()
+    assert torch.unique(train.items.flatten(1)[:, 40:72], dim=0).shape[0] == len(train.items)
