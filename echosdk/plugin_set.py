@@ -175,10 +175,10 @@ def resolve(
 def with_settings(kind: str, values: Mapping[str, Any], set_: Iterable[str]) -> dict[str, Any]:
     """Return a component's parameters with what `KIND.KEY=VALUE` says of its kind. Nothing is checked against it."""
     changed = dict(values)
-    for key, text in (_split_option(text, "--set", "KIND.KEY=VALUE") for text in set_):
+    for key, text in (split_option(text, "--set", "KIND.KEY=VALUE") for text in set_):
         target, _, path = key.partition(".")
         if target == kind:
-            _assign(changed, path, _value(text), f"--set {key}")
+            assign(changed, path, option_value(text, f"--set {key}"), f"--set {key}")
     return changed
 
 
