@@ -37,7 +37,7 @@ from echosdk.integrity import private_folder
 from echosdk.interfaces import SPLITS, DataSource, Label
 from echosdk.plugin_set import PluginSet, resolve
 from echosdk.registry import Registry
-from echosdk.training.stages import check_source
+from echosdk.training.data import check_source
 
 MARGIN = 0.5
 """In the label's unit. In a blinded comparison of AI and sonographers (He et al. 2023) the difference was 0.96 points,
