@@ -40,8 +40,9 @@ from echosdk.registry import Registry
 from echosdk.training.stages import check_source
 
 MARGIN = 0.5
-"""In the label's unit. In a blinded comparison of AI and sonographers (He et al. 2023) the mean absolute change from the
-first reading to the final one differed by 0.96 points between the two, 95 % interval 0.54 to 1.34: under all of that.
+"""In the label's unit. In a blinded comparison of AI and sonographers (He et al. 2023) the mean absolute change from
+the first reading to the final one differed by 0.96 points between the two, 95 % interval 0.54 to 1.34: the
+margin is under all of that.
 """
 FRACTION = 0.1
 
