@@ -93,7 +93,7 @@ def probe_stills(gate: Gate, encoder: Encoder, real: Real, seed: int, report: Re
             rejected[name][0] += not keep
             rejected[name][1] += 1
     short = "every frame of these clips is a reference"
-    return [_found(f"probe.{name}.still", *counts, short) for name, counts in rejected.items()]
+    return [_found(f"probe.{name}.still", hits, n, short) for name, (hits, n) in rejected.items()]
 
 
 def probe_videos(gate: Gate, encoder: Encoder, real: Real, report: Report) -> list[Figure]:
@@ -107,7 +107,7 @@ def probe_videos(gate: Gate, encoder: Encoder, real: Real, report: Report) -> li
         for name, shown in asked.items():
             counts[name][0] += not _keeps_video(gate, encoder, shown)
             counts[name][1] += 1
-    return [_found(f"probe.{name}.video", *of, "H.264 wants even sides") for name, of in counts.items()]
+    return [_found(f"probe.{name}.video", hits, n, "H.264 wants even sides") for name, (hits, n) in counts.items()]
 
 
 def probe_other_videos(

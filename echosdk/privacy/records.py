@@ -5,6 +5,7 @@ All are proxies in one space of features each. They can show that something was 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def _membership(
     members = _by_owner(nearest(train, samples).distance, train)
     others = _by_owner(nearest(outsiders, samples).distance, outsiders) if len(outsiders) else np.zeros(0)
     middle = float(np.median(np.concatenate([members, others])))
-    attacks = {
+    attacks: dict[str, Callable[[Array], Array]] = {
         "near": lambda distance: -distance,
         "far": lambda distance: distance,
         "odd": lambda distance: np.abs(distance - middle),
