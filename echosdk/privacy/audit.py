@@ -93,9 +93,9 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
         return load_gate(plugin_set, bundle, registry, encoder)
 
     gate = fresh_gate()
-    train, *_ = references = bundle.references()
-    gate.calibrate(*references, bundle.noise_key)
-    report(f"gate: calibrated on {len(set(references[1].groups))} held-out patients")
+    train, holdout, holdout_video = bundle.references()
+    gate.calibrate(train, holdout, holdout_video, bundle.noise_key)
+    report(f"gate: calibrated on {len(set(holdout.groups))} held-out patients")
 
     samples, videos = _samples(folder, manifest, plan, encoder, asked.frames, report)
     real = _real(source, "train", bundle, plan, train, asked)
@@ -103,7 +103,7 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
     outside = ask_outsiders(gate, encoder, others, asked.videos, asked.seed, report)
     figures = [
         *probe_stills(gate, encoder, real, asked.seed, report),
-        probe_other_videos(fresh_gate, references[1:], bundle.noise_key, encoder, real, asked.seed, report),
+        probe_other_videos(fresh_gate, (holdout, holdout_video), bundle.noise_key, encoder, real, asked.seed, report),
         *probe_videos(gate, encoder, attrs.evolve(real, patients=real.patients[: asked.videos]), report),
         *outside.figures,
         _holes(manifest),
