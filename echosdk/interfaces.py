@@ -145,17 +145,6 @@ class WritableLayout(Protocol):
         """
 
 
-@runtime_checkable
-class TolerantSource(Protocol):
-    """What a data source may offer besides: to do without clips whose files are missing or cannot be opened."""
-
-    def skipping(self, report: Callable[[str], None]) -> DataSource:
-        """Return this source without them; each is reported in a line. `--skip-bad` asks for it.
-
-        What is wrong with a clip's frames is found when they are read; that is not this method's affair.
-        """
-
-
 class StoredClip(Protocol):
     """One clip of a training set: random access to frames."""
 
@@ -270,38 +259,6 @@ class Trainable(Protocol):
         """Take the state that `save` wrote. Raises `PrivacyError` where it needs `private` and that is None."""
 
 
-@runtime_checkable
-class TrainingCheck(Protocol):
-    """What a component that learns may offer besides: to say at once what its training lacks."""
-
-    def check_training(self) -> None:
-        """Raise `TrainingError` where weights or a package are missing. Called before any data is read."""
-
-
-@runtime_checkable
-class StillEmbedder(Protocol):
-    """What a privacy filter may offer besides: its features, in which `evaluate` measures distances of image sets."""
-
-    def embed(self, stills: torch.Tensor) -> torch.Tensor:
-        """Map stills `n c h w` of the filter's space to features `n d`, each by itself."""
-
-
-@runtime_checkable
-class ClipEmbedder(Protocol):
-    """What a downstream validator may offer besides: its features, in which `evaluate` measures sets of videos."""
-
-    def embed_clip(self, clip: StoredClip) -> torch.Tensor:
-        """Map one pixel clip to features `d`."""
-
-
-@runtime_checkable
-class Joins(Protocol):
-    """What a stitcher may offer besides: where it joins windows, so that `evaluate` can look there for jumps."""
-
-    def seams(self, num_frames: int, window: int) -> Sequence[int]:
-        """Return the first frame after each join of a video made with windows of `window` frames."""
-
-
 class Encoder(Protocol):
     """Images to latents and back; each image by itself."""
 
@@ -340,25 +297,6 @@ class PrivacyFilter(Protocol):
 
     def judge(self, stills: torch.Tensor) -> Verdict:
         """Judge each of `n c h w` by itself."""
-
-
-@runtime_checkable
-class CopyCalibration(Protocol):
-    """What a privacy filter may offer besides: to see how near a patient's own frames come to each other."""
-
-    def calibrate_copies(self, holdout: References, generator: torch.Generator) -> None:
-        """Raise tau so that copies are found. Called after `calibrate`, with every frame of held-out videos in order.
-
-        Their patients are those whose single frames `calibrate` was given.
-        """
-
-
-@runtime_checkable
-class Embedding(Protocol):
-    """What a privacy filter may offer besides: the features by which it compares. An audit looks at records in them."""
-
-    def embed(self, stills: torch.Tensor) -> torch.Tensor:
-        """Map what the filter wants to see, `n c h w`, to features `n d`."""
 
 
 class Denoising(Protocol):

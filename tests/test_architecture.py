@@ -21,7 +21,7 @@ LONGEST = 400
 
 FLOORS = (
     (
-        "errors", "interfaces", "seeding", "devices", "documents", "integrity", "published", "published_layout",
+        "abilities", "errors", "interfaces", "seeding", "devices", "documents", "integrity", "published", "published_layout",
         "torchvision_operators", "words",
     ),
     ("hookspecs", "parameter_values", "clips"),

@@ -21,7 +21,7 @@ from echosdk.bundle import Bundle
 from echosdk.generation.dataset import verify
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
-from echosdk.interfaces import CONTRACTS
+from echosdk.plugin_template import CONTRACTS
 from echosdk.privacy.gate import Gate
 
 ROOT = Path(__file__).parents[1]

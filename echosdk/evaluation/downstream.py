@@ -18,13 +18,14 @@ import torch
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
+from echosdk.abilities import TrainingCheck
 from echosdk.clips.images import to_frames, to_images
 from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, TrainingError
 from echosdk.evaluation.clips import read_generated
 from echosdk.generation.files import Folder
 from echosdk.integrity import locked, private_folder
-from echosdk.interfaces import SPLITS, Category, DataSource, Label, Run, Split, Trainable, TrainingCheck, TrainingData
+from echosdk.interfaces import SPLITS, Category, DataSource, Label, Run, Split, Trainable, TrainingData
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
 from echosdk.seeding import seed_of

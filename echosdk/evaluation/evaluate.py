@@ -16,6 +16,7 @@ import torch
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
+from echosdk.abilities import Joins
 from echosdk.bundle import Bundle
 from echosdk.clips.array import ArrayClip
 from echosdk.clips.images import to_images
@@ -41,7 +42,7 @@ from echosdk.evaluation.temporal import Motion, measure_motion, motion_of
 from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
-from echosdk.interfaces import Category, DataSource, Joins, Label
+from echosdk.interfaces import Category, DataSource, Label
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
 from echosdk.seeding import generator

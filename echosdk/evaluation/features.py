@@ -14,8 +14,9 @@ from attrs import frozen
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from echosdk.abilities import ClipEmbedder, Embedding
 from echosdk.evaluation.measurement import NotComputed
-from echosdk.interfaces import ClipEmbedder, Encoder, PrivacyFilter, StillEmbedder, StoredClip
+from echosdk.interfaces import Encoder, PrivacyFilter, StoredClip
 from echosdk.training.perceptual import lpips_network
 from echosdk.training.weights import KNOWN, weights_path
 
@@ -95,7 +96,7 @@ def perceptual_distance() -> Callable[[torch.Tensor, torch.Tensor], Features] | 
 
 def of_filter(name: str, privacy_filter: PrivacyFilter, encoder: Encoder) -> StillExtractor | NotComputed:
     """Return a privacy filter's features, where it offers them."""
-    if not isinstance(privacy_filter, StillEmbedder):
+    if not isinstance(privacy_filter, Embedding):
         return NotComputed(name=f"distances in the features of {name}", why=f"{name} offers none (no method `embed`)")
 
     @torch.no_grad()

@@ -9,9 +9,10 @@ import torch
 from attrs import define, field
 from einops import rearrange
 
+from echosdk.abilities import CopyCalibration, Embedding
 from echosdk.devices import out_of_memory
 from echosdk.errors import PrivacyError
-from echosdk.interfaces import CopyCalibration, Embedding, Encoder, PrivacyFilter, References, Verdict
+from echosdk.interfaces import Encoder, PrivacyFilter, References, Verdict
 from echosdk.seeding import generator
 
 IMAGE_BATCH = 32

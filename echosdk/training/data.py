@@ -10,10 +10,11 @@ from typing import Any
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
+from echosdk.abilities import TolerantSource
 from echosdk.clips.store import Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError
 from echosdk.integrity import locked, private_folder
-from echosdk.interfaces import SPLITS, Clip, DataSource, Split, StoredClip, TolerantSource, TrainingData
+from echosdk.interfaces import SPLITS, Clip, DataSource, Split, StoredClip, TrainingData
 from echosdk.plugin_set import parse_source
 from echosdk.registry import Registry
 from echosdk.training.references import encode

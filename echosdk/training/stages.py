@@ -13,11 +13,12 @@ from accelerate import PartialState
 from attrs import field, frozen
 from numpy.typing import NDArray
 
+from echosdk.abilities import TrainingCheck
 from echosdk.bundle import MANIFEST, Bundle, Manifest, Stage, add_stage, amend, begin_bundle
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import DataError, InputError
 from echosdk.integrity import private_folder
-from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Switches, Trainable, TrainingCheck, TrainingData
+from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Switches, Trainable, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.published import published
 from echosdk.registry import Registry, default_parameters

@@ -161,7 +161,7 @@ def test_it_says_what_the_weights_are_and_where_the_references_come_from(importe
 
 
 def test_a_dataset_is_generated_from_it_with_its_filter(imported: Bundle, registry: Registry, tmp_path: Path) -> None:
-    fast = ("image_prior.num_inference_steps=1", "video_animator.num_inference_steps=1")
+    fast = ("image_prior.num_inference_steps=1", "video_animator.num_inference_steps=1", "privacy_filter.calibration=percentile", "privacy_filter.min_patients=1")
     options = Options(plugin_set="default", bundle=str(imported.folder), num_videos=1, num_frames=4, set_=fast)
     generate(str(tmp_path / "out"), options=options, registry=registry)
     about = json.loads((tmp_path / "out" / "dataset.json").read_text())
@@ -192,7 +192,7 @@ def test_without_data_it_is_a_stripped_bundle_and_says_so(small: Path, tmp_path:
     assert refusal.status == 2
     assert "was stripped of what the privacy filter needs" in refusal.err
 
-    fast = ("image_prior.num_inference_steps=1", "video_animator.num_inference_steps=1")
+    fast = ("image_prior.num_inference_steps=1", "video_animator.num_inference_steps=1", "privacy_filter.calibration=percentile", "privacy_filter.min_patients=1")
     options = Options(plugin_set="default", bundle=str(out), num_videos=1, num_frames=4, set_=fast, privacy_filter=False)
     generate(str(tmp_path / "out"), options=options, registry=registry)
     assert "trained on other people's data: their weights were published as `echonet-synthetic`." in (tmp_path / "out" / "README.md").read_text()

@@ -169,6 +169,7 @@ def whole_way(with_modalities: Registry, tmp_path: Path) -> Callable[..., tuple[
         assert {"encoder", "image_prior", "video_animator", "downstream_validator"} <= {*bundle.manifest.stages}
         options = Options(
             plugin_set="default-tiny", bundle=str(tmp_path / "bundle"), use=use, num_videos=6, num_frames=num_frames,
+            max_attempts=500,
         )  # fmt: skip
         out = str(tmp_path / "out")
         generate(out, options=options, registry=with_modalities)
