@@ -28,7 +28,12 @@ from echosdk.generation.generate import generate
 from echosdk.generation.redo import merge_again, reproduce
 from echosdk.generation.shards import ShardResult
 
-CLI = [sys.executable, "-c", "from echosdk.cli import main; main()"]
+# Where tests run in the background SIGINT is ignored, and every child inherits that: so it is asked for.
+CLI = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from echosdk.cli import main; main()",
+]
 Digests = Callable[[Path], dict[str, str]]
 
 
