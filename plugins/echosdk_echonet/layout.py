@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -19,6 +20,8 @@ TRACINGS = "VolumeTracings.csv"
 VIDEOS = "Videos"
 COLUMNS = ("FileName", "EF", "ESV", "EDV", "FrameHeight", "FrameWidth", "FPS", "NumberOfFrames", "Split")
 TRACING_COLUMNS = ("FileName", "X1", "Y1", "X2", "Y2", "Frame")
+FPS = (1.0, 1000.0)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 PATIENT = "Patient"  # ours, optional: EchoNet-Dynamic has one video a patient
 
 _REQUIRED = ("FileName", "EF", "Split")
@@ -109,16 +112,14 @@ def _row(number: int, cells: Mapping[str, str], where: str, splits: Mapping[str,
     fps = None
     if cells.get("FPS"):
         fps = _number(cells["FPS"])
-        if not 0 < fps < math.inf:
-            raise DataError(f"{where}: FPS is {cells['FPS']!r}; give a positive number, or leave it empty")
-    patient = cells.get(PATIENT, name)
+        if not FPS[0] <= fps <= FPS[1]:
+            raise DataError(f"{where}: FPS is {cells['FPS']!r}; give a number from 1 to 1000, or leave it empty")
+    patient = cells.get(PATIENT, name).strip()
     if not patient:
         raise DataError(f"{where}: {PATIENT} is empty; give one, or remove the column if no patient has two videos")
     return Row(number=number, name=name, split=split, ef=ef, fps=fps, patient=patient)
 
 
 def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
+    """Read a number as lists have it; Python would also read `5_0`, and the digits of other scripts."""
+    return float(cell) if NUMBER.fullmatch(cell.strip()) else math.nan

@@ -198,9 +198,13 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
         ("A2,-1,0,0,16,24,50,6,TRAIN", "EF is '-1'; give a number from 0 to 100"),
         ("A2,high,0,0,16,24,50,6,TRAIN", "EF is 'high'; give a number from 0 to 100"),
         ("A2,50,0,0,16,24,50,6,HOLDOUT", "unknown split 'HOLDOUT'; choose from TRAIN, VAL, TEST"),
-        ("A2,50,0,0,16,24,0,6,TRAIN", "FPS is '0'; give a positive number, or leave it empty"),
-        ("A2,50,0,0,16,24,nan,6,TRAIN", "FPS is 'nan'; give a positive number, or leave it empty"),
-        ("A2,50,0,0,16,24,inf,6,TRAIN", "FPS is 'inf'; give a positive number, or leave it empty"),
+        ("A2,50,0,0,16,24,0,6,TRAIN", "FPS is '0'; give a number from 1 to 1000, or leave it empty"),
+        ("A2,50,0,0,16,24,nan,6,TRAIN", "FPS is 'nan'; give a number from 1 to 1000, or leave it empty"),
+        ("A2,50,0,0,16,24,inf,6,TRAIN", "FPS is 'inf'; give a number from 1 to 1000, or leave it empty"),
+        ("A2,50,0,0,16,24,1e-300,6,TRAIN", "FPS is '1e-300'; give a number from 1 to 1000, or leave it empty"),
+        ("A2,50,0,0,16,24,1e300,6,TRAIN", "FPS is '1e300'; give a number from 1 to 1000, or leave it empty"),
+        ("A2,5_0,0,0,16,24,50,6,TRAIN", "EF is '5_0'; give a number from 0 to 100"),
+        ("A2,٥٠,0,0,16,24,50,6,TRAIN", "EF is '٥٠'; give a number from 0 to 100"),
         ("A1.avi,50,0,0,16,24,50,6,TRAIN", "'A1' is in row 2 too; remove one of them"),
         ("A1,50,0,0,16,24,50,6,VAL", "'A1' is in row 2 too; remove one of them"),
         ("A9,50,0,0,16,24,50,6,TRAIN", "no video DIR/Videos/A9.avi; add it, or remove the row"),
@@ -232,8 +236,9 @@ def test_a_patient_in_two_splits_names_both_rows(tmp_path):
     )
 
 
-def test_an_empty_patient_is_refused(tmp_path):
-    rows = [f"{row}," for row in ROWS]
+@pytest.mark.parametrize("patient", ["", " "], ids=["empty", "blank"])
+def test_an_empty_patient_is_refused(tmp_path, patient):
+    rows = [f"{row},{patient}" for row in ROWS]
     assert refusal(make(tmp_path, rows, HEADER + ",Patient")) == (
         "DIR/FileList.csv: row 2: Patient is empty; give one, or remove the column if no patient has two videos"
     )
