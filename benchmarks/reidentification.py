@@ -52,7 +52,7 @@ def main(name: str, patients: int, first: int, as_json: bool) -> None:
     features = [standardise(reid.embed(part)) for part in (one, two)]
     distance = 1 - features[0] @ features[1].T
     with torch.no_grad():
-        logits = torch.stack([reid._network(reid._scaled(row.expand_as(two)), reid._scaled(two)) for row in one])
+        logits = torch.stack([reid._network(reid._scaled(row.expand_as(two)), reid._scaled(two))[0] for row in one])
     report = {"patients": patients}
     for what, score in (("pair head", logits), ("pearson", -distance)):
         same = score.diagonal().numpy()

@@ -27,6 +27,12 @@ from echosdk.interfaces import KINDS, Switches
     help="The real clips; may be repeated: encoder and video animator learn from all, the rest from the first, whose "
     "bundle it is.",
 )
+@click.option(
+    "--from",
+    "start",
+    metavar="BUNDLE",
+    help="Start each stage from this bundle's weights where it has them, and not from nothing.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out videos that cannot be read, and list them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The bundle's folder.")
 @click.option(
@@ -79,6 +85,7 @@ def command(
     use: tuple[str, ...],
     set_: tuple[str, ...],
     data: tuple[str, ...],
+    start: str | None,
     skip_bad: bool,
     out: Path,
     stages: tuple[str, ...],
@@ -124,6 +131,7 @@ def command(
             source=open_source(registry, data[0]),
             source_name=data[0],
             more=tuple((open_source(registry, name), name) for name in data[1:]),
+            start=Bundle.open(start, registry) if start else None,
             skip_bad=skip_bad,
             out=out,
             work=work or out.with_name(out.name + ".work"),

@@ -5,6 +5,7 @@ from echosdk.training.draw import choose, frames_of
 from echosdk.training.loop import Adversary, Example, Loss, Stopping, Trained, train
 from echosdk.training.perceptual import lpips_network
 from echosdk.training.recipe import Recipe
+from echosdk.training.start import starting_from
 from echosdk.training.weights import weights_path
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "make_scheduler",
     "pad",
     "padded_side",
+    "starting_from",
     "train",
     "weights_path",
 ]

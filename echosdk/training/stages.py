@@ -48,7 +48,7 @@ class Training:
     """What a training is made of. `work` holds caches and checkpoints; it derives from real data and stays private.
 
     The bundle is of `source`: its references are kept, and its labels are drawn. `more` are other sources, with what
-    the user calls them, from which `ON_ALL_DATA` learn too.
+    the user calls them, from which `ON_ALL_DATA` learn too. `start` is a bundle whose weights each stage starts from.
     """
 
     plugin_set: PluginSet
@@ -62,6 +62,7 @@ class Training:
     dtype: str = "float32"
     stages: tuple[str, ...] = KINDS
     more: tuple[tuple[DataSource, str], ...] = ()
+    start: Bundle | None = None
     skip_bad: bool = False
     references_a_clip: int = 4
     progress: bool = False
@@ -87,6 +88,8 @@ def train_bundle(training: Training) -> Bundle:
     wants every stage. Raises `DataError` before any training where the data cannot be used.
     """
     check_switches(training.switches)
+    if training.start and training.start.folder.resolve() == training.out.resolve():
+        raise InputError(f"{training.out}: is the bundle to start from; choose another --out")
     components = training.plugin_set.build_all(training.registry)
     for kind in training.stages:
         if isinstance(components[kind], TrainingCheck) and not _is_there(training, kind):
@@ -157,7 +160,9 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     public_key = published(key)
     done = bundle.manifest.stages.get(kind)
     encoder = None if kind in ON_PIXELS else bundle.manifest.stages["encoder"].public
-    if done and _done_key(training, kind, done, fixed) == public_key and done.encoder == encoder:
+    start = _start_of(training, kind) if learns and kind in training.stages else None
+    as_wanted = done and _done_key(training, kind, done, fixed) == public_key and done.encoder == encoder
+    if done and as_wanted and (start is None or done.provenance.get("start") == start):
         if kind in training.stages:
             bundle = amend(bundle, choices={kind: _entry(training, kind)})  # its run parameters may be new
         bundle.load(kind, component, choice.use)
@@ -174,7 +179,7 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     training.report(f"{kind}: training {choice.use!r}")
     others = bundle.manifest.data.get("also", {}).values() if kind in ON_ALL_DATA else ()
     of_data = (bundle.manifest.data["fingerprint"], *(other["fingerprint"] for other in others))
-    made_of = (key, encoder or "", of_data[0], bundle.manifest.fps, *of_data[1:])
+    made_of = (key, encoder or "", of_data[0], bundle.manifest.fps, *of_data[1:], *([start] if start else []))
     run = Run(
         folder=private_folder(training.work / "stages") / f"{kind}-{store_fingerprint(*made_of)[:12]}",
         seed=seed_of(training.seed, kind) % 2**31,
@@ -187,14 +192,26 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     processes = PartialState(cpu=training.device == "cpu")
     processes.wait_for_everyone()  # all have seen that it is not done
     torch.manual_seed(run.seed)  # the networks' first weights
+    if training.start and start:
+        training.report(f"{kind}: starting from the weights of {training.start.where}")
+        training.start.load(kind, component, choice.use)
     facts = component.fit(data, run)
     if processes.is_main_process:
-        add_stage(bundle, kind, component, encoder, {"choice": made_by, "facts": dict(facts)})
+        provenance = {"choice": made_by, "facts": dict(facts), **({"start": start} if start else {})}
+        add_stage(bundle, kind, component, encoder, provenance)
     processes.wait_for_everyone()
     bundle = Bundle.open(str(bundle.folder))
     bundle.load(kind, component, choice.use)  # what comes next sees what was saved, not what was in memory
     training.report(f"{kind}: done: {json.dumps(dict(facts))}")
     return bundle
+
+
+def _start_of(training: Training, kind: str) -> dict[str, Any] | None:
+    """Return which weights a stage is to start from, and how they were made; None where it starts from nothing."""
+    stage = training.start.manifest.stages.get(kind) if training.start else None
+    if stage is None or stage.provenance["choice"]["use"] != training.plugin_set.choices[kind].use:
+        return None
+    return {"public": stage.public, "private": stage.private, "provenance": dict(stage.provenance)}
 
 
 def _fixed(training: Training, kind: str, learns: bool) -> Sequence[str]:

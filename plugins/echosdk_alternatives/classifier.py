@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, choose, train
+from echosdk.training import Recipe, choose, starting_from, train
 
 
 @define
@@ -72,7 +72,7 @@ class CategoryClassifier:
         self._values, self.fps = categories[self.label], data.fps
         sample = np.concatenate([clip.read(0, 4).reshape(-1) for clip in data.train[:256]])
         self._mean, self._std = float(sample.mean()), float(sample.std()) or 1.0
-        self._network = FrameClassifier(self.widths, len(self._values))
+        self._network = starting_from(self._network, FrameClassifier(self.widths, len(self._values)))
 
         def example(split: Sequence[echosdk.StoredClip]) -> Any:
             def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:

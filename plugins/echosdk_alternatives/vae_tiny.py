@@ -15,7 +15,7 @@ from einops import repeat
 
 import echosdk
 from echosdk.clips.images import to_images
-from echosdk.training import Recipe, choose, train
+from echosdk.training import Recipe, choose, starting_from, train
 
 FRAMES_FOR_STATISTICS = 512
 BATCH = 32
@@ -74,7 +74,7 @@ class TinyVAE:
             )
         if height % self._factor or width % self._factor:
             raise echosdk.TrainingError(f"frames of {height}x{width}: both sides must be multiples of {self._factor}")
-        self._network = self._make_network()
+        self._network = starting_from(self._network, self._make_network())
 
         def example(split: Sequence[echosdk.StoredClip]) -> Any:
             def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:

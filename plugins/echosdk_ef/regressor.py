@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, choose, train
+from echosdk.training import Recipe, choose, starting_from, train
 from echosdk_ef.network import make_network
 
 CLIPS_A_BATCH = 8
@@ -96,9 +96,10 @@ class EFRegressor:
         self._scale = (0.0, 1.0) if self.architecture == "r2plus1d-18" else (values.mean(), values.std())
         sample = np.concatenate([clip.read(0, 4).reshape(-1) for clip in data.train[:256]])
         self._mean, self._std = float(sample.mean()), float(sample.std())
-        self._network = make_network(
+        network = make_network(
             self.architecture, self.widths, float((values.mean() - self._scale[0]) / self._scale[1])
         )
+        self._network = starting_from(self._network, network)
 
         def example(split: Any, augment: bool) -> Any:
             def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:

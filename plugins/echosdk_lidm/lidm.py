@@ -14,7 +14,18 @@ from diffusers import UNet2DModel
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import SAMPLERS, TRAINING_STEPS, Recipe, Sampler, choose, make_scheduler, pad, padded_side, train
+from echosdk.training import (
+    SAMPLERS,
+    TRAINING_STEPS,
+    Recipe,
+    Sampler,
+    choose,
+    make_scheduler,
+    pad,
+    padded_side,
+    starting_from,
+    train,
+)
 
 PICTURES = 8
 
@@ -53,7 +64,7 @@ class LIDM:
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
         self._latent = data.shape
-        self._network = self._make_network()
+        self._network = starting_from(self._network, self._make_network())
         scheduler = make_scheduler("ddpm")
 
         def example(split: Any) -> Any:

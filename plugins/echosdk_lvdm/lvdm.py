@@ -30,6 +30,7 @@ from echosdk.training import (
     make_scheduler,
     pad,
     padded_side,
+    starting_from,
     train,
 )
 from echosdk_lvdm.conditions import Scaling, context, scalings_of
@@ -83,15 +84,14 @@ class LVDM:
     ) -> torch.Tensor:
         device, dtype = self._network.device, self._network.dtype
         tokens = context(self._scalings, conditions).to(device, dtype)
-        video, still = pad(latents.to(device, dtype)), pad(stills.to(device, dtype))
+        video, still = latents.to(device, dtype), stills.to(device, dtype)
         time = torch.full((len(video),), timestep, device=device)
         level = self._level(time)
         prediction = _velocity(self._network, video, still, time, tokens, level)
         if self.guidance_scale != 1:
             unconditional = _velocity(self._network, video, still, time, torch.zeros_like(tokens), level)
             prediction = unconditional + self.guidance_scale * (prediction - unconditional)
-        height, width = self._latent[1:]
-        return prediction[..., :height, :width].to(latents)
+        return prediction.to(latents)
 
     def begin(self, num_frames: int, generators: Sequence[torch.Generator]) -> SchedulerDenoising:
         scheduler = make_scheduler(self.sampler)
@@ -102,7 +102,7 @@ class LVDM:
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
         self._latent = data.shape
         self._scalings = scalings_of(data.labels)
-        self._network = self._make_network()
+        self._network = starting_from(self._network, self._make_network())
         self._spread = _spread_of(data.train, run.seed) if self.precondition else None
         scheduler = make_scheduler("ddpm")
 
@@ -110,7 +110,7 @@ class LVDM:
             def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:
                 clip = choose(split, generator)
                 first, length = frames_of(clip, self.window, generator)
-                video = pad(torch.from_numpy(clip.read(first, first + length)))
+                video = torch.from_numpy(clip.read(first, first + length))
                 still = video[int(torch.randint(length, (), generator=generator))]
                 video = torch.cat([video, video[-1:].expand(self.window - length, *video.shape[1:])])
                 token = context(self._scalings, [clip.labels])[0]
@@ -284,6 +284,8 @@ def _velocity(
 def _forward(
     network: torch.nn.Module, video: torch.Tensor, still: torch.Tensor, timestep: torch.Tensor, token: torch.Tensor
 ) -> torch.Tensor:
-    seen = torch.cat([video, repeat(still, "b c h w -> b t c h w", t=video.shape[1])], 2)
+    """Run the network, which sees a border that repeats the noisy edge, in training as in sampling."""
+    height, width = video.shape[-2:]
+    seen = pad(torch.cat([video, repeat(still, "b c h w -> b t c h w", t=video.shape[1])], 2))
     added_time_ids = torch.zeros(len(video), 1, device=video.device, dtype=token.dtype)
-    return network(seen, timestep, token, added_time_ids).sample
+    return network(seen, timestep, token, added_time_ids).sample[..., :height, :width]

@@ -22,10 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, Stopping, choose, train
+from echosdk.training import Recipe, Stopping, choose, starting_from, train
 from echosdk_reid.calibration import CALIBRATIONS, Calibration, copies, copy_tau, innocent_tau
 from echosdk_reid.distances import nearest, standardise
-from echosdk_reid.network import ReIdentification
+from echosdk_reid.network import ReIdentification, contrastive
 
 T = TypeVar("T")
 Clips = Sequence[echosdk.StoredClip]
@@ -48,6 +48,9 @@ class PearsonReID:
     depends on nothing but the item. tau is bound to references, scaling and network: where one of them is another than
     at calibration, nothing is judged.
 
+    The paper's pairs shape a head that filtering does not use. `contrast` is the weight of a second loss, on the very
+    correlation that the filter goes by; for it a mirrored patient is one more patient. 0 is the paper.
+
     With `patience`, training stops when the loss on pairs of `held_back` of the training patients, looked at every
     `look_every` steps, has not fallen that often; the best weights stay. Validation patients are for tau.
     """
@@ -62,6 +65,7 @@ class PearsonReID:
     mirrored: bool = False
     min_patients: int = field(default=200, validator=ge(1))
     max_rejection: float = field(default=50.0, validator=[gt(0), le(100)])
+    contrast: float = field(default=0.0, validator=ge(0))
     patience: int = field(default=0, validator=ge(0))
     look_every: int = field(default=60, validator=ge(1))
     held_back: float = field(default=0.1, validator=[gt(0), lt(1)])
@@ -133,10 +137,12 @@ class PearsonReID:
             patients |= _carved(patients["train"], self.held_back, torch.Generator().manual_seed(run.seed))
         _refuse_too_few(patients)
         self._low, self._high = _extremes(data.train)
-        self._network = ReIdentification(self.architecture, self.layers, data.shape[0], self.features)
+        network = ReIdentification(self.architecture, self.layers, data.shape[0], self.features)
+        self._network = starting_from(self._network, network)
 
         def example(patients: Sequence[Clips]) -> Any:
             seen_twice = _seen_twice(patients)
+            number = {clips[0].group: i for i, clips in enumerate(patients)}
 
             def draw(generator: torch.Generator) -> Mapping[str, torch.Tensor]:
                 """Draw two frames: different ones of one patient, or one each of two, half and half."""
@@ -146,12 +152,19 @@ class PearsonReID:
                 else:
                     frames = [choose(_frames(clips), generator) for clips in _two(patients, generator)]
                 first, second = (self._scaled(_read(*frame)) for frame in frames)
-                return {"first": first, "second": second, "same": torch.tensor(float(same))}
+                whose = torch.tensor([number[clip.group] for clip, _ in frames])
+                if self.contrast and torch.rand((), generator=generator) < 0.5:
+                    first, second, whose = first.flip(-1), second.flip(-1), whose + len(patients)
+                return {"first": first, "second": second, "same": torch.tensor(float(same)), "whose": whose}
 
             return draw
 
         def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-            return functional.binary_cross_entropy_with_logits(network(batch["first"], batch["second"]), batch["same"])
+            logits, features = network(batch["first"], batch["second"])
+            of_pairs = functional.binary_cross_entropy_with_logits(logits, batch["same"])
+            if not self.contrast:
+                return of_pairs
+            return of_pairs + self.contrast * contrastive(features, batch["whose"].T.flatten())
 
         validation = example(patients["val"])
         stopping = None
@@ -217,7 +230,7 @@ class PearsonReID:
         """Recall and specificity of the pair head on validation patients, at logit 0."""
         drawn = [example(torch.Generator().manual_seed(seed)) for seed in range(PAIRS_TO_SCORE)]
         batch = {key: torch.stack([pair[key] for pair in drawn]) for key in drawn[0]}
-        logits = self._network(batch["first"].to(self._device), batch["second"].to(self._device)).cpu()
+        logits = self._network(batch["first"].to(self._device), batch["second"].to(self._device))[0].cpu()
         same = batch["same"] > 0.5
         return {
             "n": PAIRS_TO_SCORE,

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torchvision.models import resnet
 
+TEMPERATURE = 0.1
+
 
 class ReIdentification(nn.Module):
     """A residual network with sigmoid features, and a linear head on the absolute difference of two feature vectors.
@@ -33,8 +35,23 @@ class ReIdentification(nn.Module):
         """Map `n c h w` to features `n d` in (0, 1)."""
         return self.model(stills).sigmoid()
 
-    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Return the logit that two stills are of one patient."""
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logit `n` that two stills are of one patient, and the features `2n d`, those of `first` first."""
         features = self.embed(torch.cat([first, second]))
         one, other = features.chunk(2)
-        return self.fc_end((one - other).abs())[:, 0]
+        return self.fc_end((one - other).abs())[:, 0], features
+
+
+def contrastive(features: torch.Tensor, patients: torch.Tensor) -> torch.Tensor:
+    """Return the supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362) of features on their correlation.
+
+    Each still picks those of its own patient out of all others, by Pearson correlation. Stills whose patient has no
+    other in the batch are only picked from; 0 where that is so of all.
+    """
+    centred = features - features.mean(1, keepdim=True)
+    similar = nn.functional.normalize(centred, dim=1)
+    logits = similar @ similar.T / TEMPERATURE
+    itself = torch.eye(len(patients), dtype=torch.bool, device=patients.device)
+    own = (patients[:, None] == patients) & ~itself
+    picked = logits.masked_fill(itself, -torch.inf).log_softmax(1).masked_fill(~own, 0).sum(1)
+    return -(picked / own.sum(1).clamp(min=1)).sum() / own.any(1).sum().clamp(min=1)

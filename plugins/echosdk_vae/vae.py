@@ -21,7 +21,7 @@ from einops import repeat
 
 import echosdk
 from echosdk.clips.images import to_images
-from echosdk.training import Adversary, Recipe, choose, train
+from echosdk.training import Adversary, Recipe, choose, starting_from, train
 from echosdk_vae.adversarial import PatchDiscriminator, adaptive_weight, hinge, smallest_side
 from echosdk_vae.perceptual import backbone_weights, perceptual_loss
 
@@ -96,7 +96,7 @@ class VAE:
                 f"encoder.gan_layers: {self.gan_layers} halvings leave no patch of frames of {height}x{width}; "
                 "give fewer, or leave the term out: --set encoder.gan_weight=0.0"
             )
-        self._network = self._make_network()
+        self._network = starting_from(self._network, self._make_network())
         perceptual, weights = perceptual_loss(self.lpips), backbone_weights(self.lpips)
         run.report(
             f"vae: squared error + {self.kl_weight} KL"

@@ -87,6 +87,27 @@ def test_the_target_is_alpha_noise_minus_sigma_latents(short: dict[str, Any]) ->
     torch.testing.assert_close(short["loss"](Nothing(), batch), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("precondition", [False, True])
+def test_training_sees_the_border_that_sampling_sees(
+    precondition: bool, training_of: Any, data_of: Any, latents: Any
+) -> None:
+    """It repeats the noisy edge: noise of its own there would be something that no sampler ever shows."""
+    data = data_of(("a", latents(8, (4, 6, 7))))
+    given = training_of(module, tiny(precondition=precondition), data)
+    seen = []
+
+    class Watched(Nothing):
+        def forward(self, *inputs: Any) -> Any:
+            seen.append(inputs[0])
+            return super().forward(*inputs)
+
+    given["loss"](Watched(), drawn(given["example"], 3))
+    (inputs,) = seen
+    assert inputs.shape[-2:] == (8, 8)
+    assert torch.equal(inputs[..., 6:, :], inputs[..., 5:6, :].expand_as(inputs[..., 6:, :]))
+    assert torch.equal(inputs[..., 7:], inputs[..., 6:7])
+
+
 def test_the_still_is_a_frame_of_the_clip_and_any_of_them(short: dict[str, Any]) -> None:
     batch = drawn(short["example"], 100)
     same = (batch["video"] == batch["still"][:, None]).flatten(2).all(2)

@@ -13,10 +13,11 @@ import torch
 from echosdk_reid import PearsonReID
 from echosdk_reid.calibration import copies
 from echosdk_reid.distances import nearest, smallest_of_all_pairs, standardise
-from echosdk_reid.network import ReIdentification
+from echosdk_reid.network import ReIdentification, contrastive
 
 import echosdk
 from echosdk import References
+from echosdk.training import Recipe
 
 SHAPE = (4, 8, 8)
 
@@ -178,9 +179,9 @@ def test_pairs_are_scored_where_the_network_is(training_of: Any, data_of: Any, l
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1, device="meta"))
 
-        def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        def forward(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             seen.extend([first.device.type, second.device.type])
-            return torch.ones(len(first))
+            return torch.ones(len(first)), torch.ones(2 * len(first), 16)
 
     judge = PearsonReID(architecture="small", layers=(1,), features=16)
     given = training_of(module, judge, data_of(("a", latents(3)), ("b", latents(3, seed=1))))
@@ -196,6 +197,59 @@ def test_latents_are_scaled_by_the_extremes_of_the_training_split(training_of: A
     training_of(module, judge, data_of(("a", frames), ("b", frames)))
     scaled = judge._scaled(torch.from_numpy(frames))
     assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
+
+
+def test_the_contrastive_loss_is_that_of_its_paper() -> None:
+    """Equation 2 of Khosla et al. 2020, still by still, on numpy's correlation."""
+    features, patients = items(7).flatten(1)[:, :16], torch.tensor([0, 1, 0, 2, 1, 0, 3])
+    similar = np.corrcoef(features.double().numpy()) / 0.1
+    losses = []
+    for i in range(7):
+        own = [j for j in range(7) if j != i and patients[j] == patients[i]]
+        others = np.log(sum(np.exp(similar[i, j]) for j in range(7) if j != i))
+        if own:
+            losses.append(-np.mean([similar[i, j] - others for j in own]))
+    assert len(losses) == 5
+    assert float(contrastive(features, patients)) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_stills_of_strangers_only_have_no_contrastive_loss() -> None:
+    features = items(3).flatten(1)[:, :16].requires_grad_()
+    loss = contrastive(features, torch.arange(3))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert features.grad is not None
+    assert not features.grad.any()
+
+
+def test_for_the_contrastive_loss_a_mirrored_patient_is_another(training_of: Any, data_of: Any) -> None:
+    """Without it nothing is mirrored: the paper does not."""
+    frame = np.zeros((4, 8, 8), np.float32)
+    frame[..., :4] = np.arange(1, 5)[:, None, None]
+    data = data_of(*[(f"p{i}", np.stack([frame + 10 * i] * 3)) for i in range(3)])
+    for contrast in (0.0, 1.0):
+        judge = PearsonReID(architecture="small", layers=(1,), features=16, contrast=contrast)
+        example = training_of(module, judge, data)["example"]
+        pairs = [example(torch.Generator().manual_seed(seed)) for seed in range(200)]
+        for pair in pairs:
+            mirrored = [bool(pair[name][0, 0, 0] < pair[name][0, 0, -1]) for name in ("first", "second")]
+            assert [number >= 3 for number in pair["whose"].tolist()] == mirrored
+            assert bool(pair["same"]) == (len(set(pair["whose"].tolist())) == 1)
+        assert {number for pair in pairs for number in pair["whose"].tolist()} == set(range(6 if contrast else 3))
+
+
+def test_contrast_brings_a_patients_frames_together_and_parts_strangers(data_of: Any, tmp_path: Path) -> None:
+    clips = clips_of(8, 0.5)
+    data = data_of(*[(f"p{i}", clips.items[9 * i : 9 * i + 9].numpy()) for i in range(8)])
+    recipe = Recipe(steps=30, batch_size=16, learning_rate=3e-3)
+    judge = PearsonReID(architecture="small", layers=(1,), features=16, contrast=1.0, recipe=recipe)
+    torch.manual_seed(0)
+    judge.fit(data, echosdk.Run(folder=tmp_path))
+    features = standardise(judge.embed(clips.items))
+    similar = (features @ features.T).view(8, 9, 8, 9)
+    own = torch.stack([similar[i, :, i] for i in range(8)])
+    others = torch.stack([similar[i, :, j] for i in range(8) for j in range(8) if i != j])
+    assert own.quantile(0.05) > others.quantile(0.95)
 
 
 def test_its_weights_and_normalisation_are_private(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from attrs import define, field
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from echosdk import Clip, DataError, InputError, Label, Registry, TrainingError
 from echosdk.bundle import Bundle, amend
@@ -143,6 +143,50 @@ def test_stages_that_are_done_are_not_done_again(encoder_only: Path, registry: R
     assert set(after.manifest.stages) == {"encoder", "downstream_validator"}
     assert after.manifest.stages["encoder"] == before.manifest.stages["encoder"]
     assert after.noise_key == before.noise_key
+
+
+def test_a_stage_may_start_from_a_bundles_weights_and_says_which(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    start = Bundle.open(str(encoder_only / "bundle"))
+    lines: list[str] = []
+    wanted = training(
+        registry,
+        tmp_path,
+        ("encoder.recipe.steps=1", "encoder.recipe.learning_rate=1e-9"),
+        stages=("encoder", "image_prior"),
+        start=start,
+        report=lines.append,
+    )
+    train_bundle(wanted)
+    made = Bundle.open(str(tmp_path / "bundle"))
+    before, after = (load_file(b.folder / "encoder" / "diffusion_pytorch_model.safetensors") for b in (start, made))
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], atol=2e-3, rtol=2e-3)
+    stage = start.manifest.stages["encoder"]
+    assert made.manifest.stages["encoder"].provenance["start"] == {
+        "public": stage.public,
+        "private": stage.private,
+        "provenance": stage.provenance,
+    }
+    assert "start" not in made.manifest.stages["image_prior"].provenance  # the other bundle has none
+    assert f"encoder: starting from the weights of {start.where}" in lines
+
+    lines.clear()
+    train_bundle(wanted)
+    assert not [line for line in lines if "training '" in line]
+
+
+def test_weights_of_another_shape_are_refused(encoder_only: Path, registry: Registry, tmp_path: Path) -> None:
+    start = Bundle.open(str(encoder_only / "bundle"))
+    with pytest.raises(TrainingError, match=r"the weights to start from are those of another network: .* differs"):
+        train_bundle(training(registry, tmp_path, ("encoder.latent_channels=3",), stages=("encoder",), start=start))
+
+
+def test_a_bundle_does_not_start_from_itself(encoder_only: Path, registry: Registry) -> None:
+    start = Bundle.open(str(encoder_only / "bundle"))
+    with pytest.raises(InputError, match="is the bundle to start from; choose another --out"):
+        train_bundle(training(registry, encoder_only, stages=("encoder",), start=start))
 
 
 def test_the_filter_is_given_as_many_frames_of_a_clip_as_are_asked_for(
