@@ -10,6 +10,8 @@ private/        needed to judge, never to be published: references, noise key, K
 from __future__ import annotations
 
 import atexit
+import hashlib
+import hmac
 import json
 import secrets
 import shutil
@@ -39,6 +41,9 @@ MANIFEST = "bundle.json"
 PRIVATE = "private"
 NOISE_KEY = "noise.key"
 NOISE_KEY_BYTES = 32
+NOISE_KEY_OF = "noise.of"
+"""Beside the noise key: which bundle it is of, as a digest that only the key can make."""
+
 REFERENCES = "references.safetensors"
 
 
@@ -68,6 +73,8 @@ class Manifest:
     stages: Mapping[str, Stage] = field(factory=dict)
     references: str = ""
     versions: Mapping[str, str] = field(factory=dict)
+    identity: str = ""
+    """Random, drawn when the bundle is begun; empty in bundles of an earlier version, and where there is no key."""
     schema: int = SCHEMA_VERSION
 
 
@@ -99,7 +106,10 @@ class Bundle:
             manifest = _CONVERTER.structure(plain, Manifest)
         except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
             raise BundleError(f"{path}: damaged: {_first_reason(error)}; fetch the bundle again") from error
-        return cls(folder, manifest, name)
+        bundle = cls(folder, manifest, name)
+        if (folder / PRIVATE / NOISE_KEY).is_file():
+            bundle._refuse_other_key()
+        return bundle
 
     @property
     def plugin_set(self) -> PluginSet:
@@ -133,6 +143,16 @@ class Bundle:
         except ValueError as error:
             raise BundleError(f"{path}: damaged: holds no key; fetch the bundle again") from error
         return key
+
+    def _refuse_other_key(self) -> None:
+        """Raise `BundleError` where the noise key is another bundle's: what is made with it could be replayed there."""
+        if not self.manifest.identity:
+            return
+        if self._private(NOISE_KEY_OF).read_text().strip() != _key_of(self.noise_key, self.manifest.identity):
+            raise BundleError(
+                f"{self.folder / PRIVATE / NOISE_KEY}: is the noise key of another bundle; put back the one that was "
+                "made with this bundle, or fetch the bundle again"
+            )
 
     def references(self) -> tuple[References, References, torch.Tensor]:
         """Return training references, held-out ones, and the video (an integer) of each held-out item."""
@@ -203,12 +223,19 @@ def _begun(folder: Path, manifest: Manifest) -> Bundle:
         private_folder(folder / PRIVATE)
         return there
     # A begin that was killed leaves the key, or a part of it, and no manifest: nothing has been made with that key
-    begun = {PRIVATE, f"{PRIVATE}/{NOISE_KEY}", *(f"{name}.partial" for name in (MANIFEST, f"{PRIVATE}/{NOISE_KEY}"))}
+    keys = (f"{PRIVATE}/{NOISE_KEY}", f"{PRIVATE}/{NOISE_KEY_OF}")
+    begun = {PRIVATE, *keys, *(f"{name}.partial" for name in (MANIFEST, *keys))}
     if {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - begun:
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
-    key = private_folder(folder / PRIVATE) / NOISE_KEY
-    write_whole(key, f"{secrets.token_hex(NOISE_KEY_BYTES)}\n".encode(), mode=0o600)
-    return write_manifest(folder, manifest)
+    private = private_folder(folder / PRIVATE)
+    key, identity = secrets.token_bytes(NOISE_KEY_BYTES), secrets.token_hex(16)
+    write_whole(private / NOISE_KEY, f"{key.hex()}\n".encode(), mode=0o600)
+    write_whole(private / NOISE_KEY_OF, f"{_key_of(key, identity)}\n".encode(), mode=0o600)
+    return write_manifest(folder, evolve(manifest, identity=identity))
+
+
+def _key_of(key: bytes, identity: str) -> str:
+    return hmac.new(key, f"noise of {identity}".encode(), hashlib.sha256).hexdigest()
 
 
 def _described(bundle: Bundle, wanted: Manifest) -> Bundle:
@@ -221,7 +248,8 @@ def _described(bundle: Bundle, wanted: Manifest) -> Bundle:
 def _fixed(manifest: Manifest) -> dict[str, Any]:
     """Return what stays as it is once a bundle is begun; the data's summary is only words."""
     data = {key: value for key, value in manifest.data.items() if key != "summary"}
-    return attrs.asdict(evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references=""))
+    fixed = evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references="", identity="")
+    return attrs.asdict(fixed)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
@@ -304,7 +332,16 @@ def _amended(
 
 
 def strip(bundle: Bundle, out: Path) -> None:
-    """Copy a bundle without its private part. This does not clear the weights for publication."""
+    """Copy a bundle without its private part. This does not clear the weights for publication.
+
+    Raises `BundleError` where a component's folder holds anything that was not written when its stage was done.
+    """
+    for kind, stage in bundle.manifest.stages.items():
+        if (bundle.folder / kind).is_dir() and digest(bundle.folder / kind) != stage.public:
+            raise BundleError(
+                f"{bundle.folder / kind}: its files are not those that were trained, and might be private; "
+                "fetch the bundle again"
+            )
     if out.exists():
         raise BundleError(f"{out}: exists; choose another place for the stripped bundle")
     if out.resolve().is_relative_to(bundle.folder.resolve()):

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
-from echosdk.clips.video import encode_video
 from echosdk.documents import read_json
 from echosdk.errors import DatasetError, InputError, PlanError
 from echosdk.generation.files import Folder
@@ -81,11 +80,10 @@ def make_shard(
                 about = {
                     "labels": dict(made.labels),
                     "fps": plan.fps,
-                    "num_frames": len(made.frames),
+                    "num_frames": made.num_frames,
                     "split": shard.split,
                 }
-                video = encode_video(made.frames, plan.fps, plan.format)
-                tar.write({"__key__": key, plan.format: video, "json": json.dumps(about, sort_keys=True).encode()})
+                tar.write({"__key__": key, plan.format: made.video, "json": json.dumps(about, sort_keys=True).encode()})
                 rows.append({"key": key, **about})
                 private_rows.append({"key": key, "attempt": made.attempt, "distance": made.distance})
                 say()
@@ -181,7 +179,7 @@ def write_private_audit(
 ) -> None:
     """Write what would undo the gate if it were public: tau, attempts, distances, rejected images. Mode 0600."""
     rejections = [attrs.asdict(r, filter=attrs.filters.exclude("still")) for r in tally.rejections]
-    tau = pipeline.gate.thresholds if pipeline.gate else None
+    tau = pipeline.gate.thresholds(pipeline.plan.num_frames) if pipeline.gate else None
     _private(
         folder / f"{shard.name}.json",
         json.dumps({"tau": tau, "samples": rows, "rejected": rejections}, indent=1).encode(),
@@ -223,5 +221,3 @@ def _private(path: Path, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), 0o600)  # the file may have been there
         file.write(data)
-
-

@@ -32,6 +32,7 @@ Clips = Sequence[echosdk.StoredClip]
 
 CHUNK = 512
 PAIRS_TO_SCORE = 2000
+SMALLEST_RANGE = 1e-6  # of an item's own extremes; one value throughout has none
 
 
 @define
@@ -45,8 +46,9 @@ class PearsonReID:
     rejected, is refused.
 
     Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the weights, so a verdict
-    depends on nothing but the item. tau is bound to references, scaling and network: where one of them is another than
-    at calibration, nothing is judged.
+    depends on nothing but the item; with `normalisation` "item" with its own extremes, for weights that were learnt on
+    videos scaled each by itself, as the published ones were. tau is bound to references, scaling and network: where one
+    of them is another than at calibration, nothing is judged.
 
     With `patience`, training stops when the loss on pairs of `held_back` of the training patients, looked at every
     `look_every` steps, has not fallen that often; the best weights stay. Validation patients are for tau.
@@ -60,6 +62,7 @@ class PearsonReID:
     copy_percentile: float = field(default=95.0, validator=[ge(0), lt(100)])
     apart: int = field(default=16, validator=ge(1))
     mirrored: bool = False
+    normalisation: Literal["training", "item"] = field(default="training", validator=in_(("training", "item")))
     min_patients: int = field(default=200, validator=ge(1))
     max_rejection: float = field(default=50.0, validator=[gt(0), le(100)])
     patience: int = field(default=0, validator=ge(0))
@@ -186,7 +189,12 @@ class PearsonReID:
         return next(self._network.parameters()).device
 
     def _scaled(self, stills: torch.Tensor) -> torch.Tensor:
-        return (stills.float() - self._low) / (self._high - self._low) * 2 - 1
+        """Scale stills `... c h w` to [-1, 1], on references, held-out and generated ones alike."""
+        stills = stills.float()
+        if self.normalisation == "training":
+            return (stills - self._low) / (self._high - self._low) * 2 - 1
+        low, high = (extreme(stills, (-3, -2, -1), keepdim=True) for extreme in (torch.amin, torch.amax))
+        return (stills - low) / (high - low).clamp(min=SMALLEST_RANGE) * 2 - 1
 
     def _references(self, items: torch.Tensor) -> torch.Tensor:
         """Return the standardised features of references and, where asked for, of them mirrored."""
@@ -207,7 +215,7 @@ class PearsonReID:
     def _digest(self) -> str:
         """Digest what tau depends on: the references' features, the scaling, the network."""
         assert self._train is not None
-        digest = hashlib.blake2b(repr((self._low, self._high, self.mirrored)).encode())
+        digest = hashlib.blake2b(repr((self._low, self._high, self.mirrored, self.normalisation)).encode())
         for tensor in (self._train, *self._network.parameters(), *self._network.buffers()):
             digest.update(tensor.detach().cpu().contiguous().numpy())
         return digest.hexdigest()

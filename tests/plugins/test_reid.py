@@ -397,3 +397,20 @@ def test_mirrored_references_find_a_mirrored_copy() -> None:
         judge.calibrate(references(items(50)), references(items(80, 1)), torch.Generator())
         assert bool(judge.judge(mirrored).keep.any()) is kept
     assert judge.judge(mirrored).distance.abs().max() < 1e-9
+
+
+def test_scaled_by_its_own_extremes_an_item_is_the_same_whatever_its_gain() -> None:
+    """For weights that were learnt on videos scaled each by itself; on references and held-out items alike."""
+    changed = 3 * items(20) + 7
+    for option, copied in (("training", False), ("item", True)):
+        judge = with_network()
+        judge.normalisation = option
+        judge.calibrate(references(items(20)), references(items(80, 1)), torch.Generator())
+        distance = judge.judge(changed).distance
+        assert bool((distance < 1e-6).all()) is copied
+        alone = torch.cat([judge.judge(item[None]).distance for item in changed])
+        torch.testing.assert_close(distance, alone, atol=1e-6, rtol=0)
+    assert torch.isfinite(judge._scaled(torch.zeros(2, *SHAPE))).all()
+    judge.normalisation = "training"
+    with pytest.raises(echosdk.PrivacyError, match="are not those that tau was calibrated with"):
+        judge.judge(items(3))
