@@ -156,6 +156,20 @@ class Bundle:
 
     def references(self) -> tuple[References, References, torch.Tensor]:
         """Return training references, held-out ones, and the video (an integer) of each held-out item."""
+        tensors = self._tensors()
+
+        def split(name: str) -> References:
+            groups = [str(int(group)) for group in tensors[f"{name}_group"]]
+            return References(items=tensors[name].float(), groups=tuple(groups))
+
+        return split("train"), split("holdout"), tensors["holdout_video"]
+
+    def strangers(self) -> torch.Tensor | None:
+        """Return one latent frame of each patient of the test split; None in a bundle that keeps none of them."""
+        tensors = self._tensors()
+        return tensors["test"].float() if "test" in tensors else None
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -163,15 +177,10 @@ class Bundle:
         if file_digest(path) != self.manifest.references:
             raise BundleError(f"{path}: damaged: it is not what was written with this bundle; fetch the bundle again")
         try:
-            tensors = load_file(path)
+            tensors: dict[str, torch.Tensor] = load_file(path)
         except SafetensorError as error:
             raise BundleError(f"{path}: damaged: {error}; fetch the bundle again") from error
-
-        def split(name: str) -> References:
-            groups = [str(int(group)) for group in tensors[f"{name}_group"]]
-            return References(items=tensors[name].float(), groups=tuple(groups))
-
-        return split("train"), split("holdout"), tensors["holdout_video"]
+        return tensors
 
     def load(self, kind: str, component: Any, name: str) -> None:
         """Give a learned component its trained state, after checking that the files are those that were written."""

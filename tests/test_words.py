@@ -115,6 +115,8 @@ OF_THE_FILTER = (
     r"Rejected stills for each training patient: [\d.e+-]+ \(95 % upper bound [\d.e+-]+\)\. echosdk's policy allows [\d.]+"
     r"(; at this rate that is up to \d+ videos?)?\. (\*\*This is above it\.\*\* )?More videos let whoever knows the filter see "
     r"around whom nothing was published: at this bound with an area under the ROC curve of up to [\d.]+ \(0\.5 is guessing\)\.",
+    r"It also rejects [\d.]+% of unrelated patients \(test split; 95 % interval [\d.]+% to [\d.]+%, n = \d+\)\.",
+    r"How many unrelated patients it rejects was not measured: the bundle keeps none of the test split\.",
     r"None was used: no sample was compared with any patient\.",
     r"This is evidence for your assessment of singling out, linkability and inference, not a certificate\. The weights of "
     r"the models are outside every figure\.",

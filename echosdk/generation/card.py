@@ -45,6 +45,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
             "",
             *_rates(rejected),
             "",
+            *_strangers(manifest.get("strangers")),
             *_holes(manifest),
         ]
     else:
@@ -111,6 +112,17 @@ def _rates(rejected: Mapping[str, Any]) -> list[str]:
         return ["How often is not told: of a single video, the count would be its number of attempts."]
     head = ["| what | rejected | of | rate | 95 % interval |", "|---|---|---|---|---|"]
     return [*head, *(_rate(what, rejected[what]) for what in ("stills", "videos"))]
+
+
+def _strangers(told: Mapping[str, Any] | None) -> list[str]:
+    if told is None:
+        return ["How many unrelated patients it rejects was not measured: the bundle keeps none of the test split.", ""]
+    low, high = told["interval_95"]
+    return [
+        f"It also rejects {told['rate']:.1%} of unrelated patients (test split; 95 % interval {low:.1%} to {high:.1%}, "
+        f"n = {told['n']}).",
+        "",
+    ]
 
 
 def _holes(manifest: Mapping[str, Any]) -> list[str]:

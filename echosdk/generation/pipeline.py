@@ -26,6 +26,7 @@ from echosdk.generation.plan import Plan, Shard
 from echosdk.interfaces import Category, Conditions, Encoder, ImagePrior, Label, Stitcher, Verdict, VideoAnimator
 from echosdk.plugin_set import PluginSet
 from echosdk.privacy.gate import Gate
+from echosdk.privacy.statistics import Figure
 from echosdk.registry import Registry
 from echosdk.seeding import generator
 
@@ -81,6 +82,7 @@ class Pipeline:
     animator: VideoAnimator
     stitcher: Stitcher
     gate: Gate | None
+    strangers: Figure | None = None
     versions: Mapping[str, str] = field(factory=dict)
     hardware: Mapping[str, str] = field(factory=dict)
 
@@ -107,7 +109,7 @@ class Pipeline:
             return component
 
         encoder = loaded("encoder")
-        gate = None
+        gate, strangers = None, None
         if plan.privacy_filter:
             if bundle.stripped:
                 raise PrivacyError(
@@ -117,6 +119,8 @@ class Pipeline:
                 )
             gate = load_gate(plugin_set, bundle, registry, encoder)
             gate.calibrate(*bundle.references(), bundle.noise_key)
+            kept = bundle.strangers()
+            strangers = None if kept is None else gate.measure(kept)
             gate.thresholds(plan.num_frames)  # raises here, before any work, where held-out videos are too short
         return cls(
             plan=plan,
@@ -127,6 +131,7 @@ class Pipeline:
             animator=loaded("video_animator"),
             stitcher=loaded("stitcher"),
             gate=gate,
+            strangers=strangers,
             versions=versions(plugin_set, registry),
             hardware=hardware(device),
         )

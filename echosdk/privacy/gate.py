@@ -12,11 +12,15 @@ from echosdk.abilities import CopyCalibration, Embedding
 from echosdk.devices import out_of_memory
 from echosdk.errors import PrivacyError
 from echosdk.interfaces import Encoder, PrivacyFilter, References, Verdict
+from echosdk.privacy.policy import most
+from echosdk.privacy.statistics import Figure, share
 from echosdk.privacy.windows import Windows
 from echosdk.seeding import generator
 
 IMAGE_BATCH = 32
 SPACES = ("latent", "image")
+STRANGERS = "innocents.still"
+MOST_STRANGERS = most("innocents.*")
 ROUNDING = 1e-5  # of a distance that the filter compared with tau in another precision
 
 
@@ -70,6 +74,22 @@ class Gate:
         if self._windows is None:
             raise PrivacyError("the gate judged before it was calibrated")
         return {"still": self._still_tau, "video": self._windows.tau(min(num_frames, self.window or num_frames))}
+
+    def measure(self, strangers: torch.Tensor) -> Figure:
+        """Return the share of patients of the test split that are rejected, one still `n c h w` each.
+
+        Raises `PrivacyError` where it is more than echosdk's policy allows.
+        """
+        rejected = int((~self._judge(strangers).keep).sum()) if len(strangers) else 0
+        figure = share(STRANGERS, rejected, len(strangers), better="lower", what="patients of the test split")
+        if figure.value is not None and figure.value > MOST_STRANGERS:
+            low, high = figure.interval_95 or (0.0, 1.0)
+            raise PrivacyError(
+                f"{self.name}: rejects {rejected} of {len(strangers)} patients of the test split (95 % interval "
+                f"{low:.0%} to {high:.0%}), more than the policy's {MOST_STRANGERS:.0%}: what it keeps is no fair "
+                "choice; train it longer, or let it ask less"
+            )
+        return figure
 
     def judge_stills(self, stills: torch.Tensor) -> Verdict:
         """Judge stills `n c h w`, each by itself."""

@@ -11,11 +11,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from echosdk.privacy.policy import read_policy
+from echosdk.privacy.policy import most
 from echosdk.privacy.statistics import Figure
 
 NAME = "holes.rejections-a-patient"
-MOST = next(limit.at_most for limit in read_policy() if limit.figure == NAME and limit.at_most is not None)
+MOST = most(NAME)
 
 
 def rejections_a_patient(manifest: Mapping[str, Any]) -> Figure:

@@ -13,6 +13,7 @@ from attrs import define, field
 
 from echosdk import PrivacyError, References, Registry, Verdict
 from echosdk.bundle import Bundle
+from echosdk.plugin_set import open_source
 from echosdk.privacy.gate import IMAGE_BATCH, Gate
 
 NAME = "mean of strangers (echosdk-strangers 1.0)"
@@ -155,6 +156,24 @@ def test_a_videos_tau_follows_the_rate_at_which_the_filter_rejects_innocent_stil
     assert gate.judge_videos(videos).keep.sum() == 20 - min(rejected, 19)
 
 
+def test_the_share_of_strangers_that_are_rejected_is_measured_again_on_the_test_split() -> None:
+    figure = calibrated().measure(level(0.1, 4, 5, 6, 7))
+    assert (figure.value, figure.n, figure.better) == (0.2, 5, "lower")
+    assert figure.interval_95 == pytest.approx((0.00505, 0.71642), abs=1e-5)  # Clopper-Pearson
+    assert calibrated().measure(level()[:0]).value is None
+
+
+def test_a_gate_that_rejects_most_strangers_is_closed() -> None:
+    gate = calibrated()
+    assert gate.measure(level(0.1, 0.2, 5, 6)).value == 0.5
+    with pytest.raises(PrivacyError) as error:
+        gate.measure(level(0.1, 0.2, 0.3, 6))
+    assert str(error.value) == (
+        f"{NAME}: rejects 3 of 4 patients of the test split (95 % interval 19% to 99%), more than the policy's 50%: what it "
+        "keeps is no fair choice; train it longer, or let it ask less"
+    )
+
+
 @pytest.mark.parametrize("space", [None, "pixels", 3])
 def test_a_filter_that_does_not_say_what_it_wants_to_see_closes_the_gate(space: Any) -> None:
     with pytest.raises(PrivacyError) as error:
@@ -240,6 +259,18 @@ def test_references_keep_several_frames_of_every_training_video(trained_tiny: Bu
     assert set(counts.values()) == {4}
     assert not set(train.groups) & set(holdout.groups)
     assert video.bincount().tolist() == [20] * len(set(holdout.groups))
+
+
+def test_one_frame_of_each_patient_of_the_test_split_is_kept_and_is_no_reference(
+    trained_tiny: Bundle, registry: Registry
+) -> None:
+    strangers = trained_tiny.strangers()
+    assert strangers is not None
+    test = open_source(registry, "phantom?patients=16&frames=40&size=32").clips("test")
+    assert len(strangers) == len({clip.group for clip in test}) > 0
+    train, holdout, _ = trained_tiny.references()
+    for other in (train.items, holdout.items):
+        assert (strangers[:, None] - other).flatten(2).abs().amax(2).min() > 0
 
 
 def test_references_name_nobody(trained_tiny: Bundle) -> None:
