@@ -78,12 +78,12 @@ class Gate:
     def measure(self, strangers: torch.Tensor) -> Figure:
         """Return the share of patients of the test split that are rejected, one still `n c h w` each.
 
-        Raises `PrivacyError` where it is more than echosdk's policy allows.
+        Raises `PrivacyError` where it is more than echosdk's policy allows, beyond the doubt of its 95 % interval.
         """
         rejected = int((~self._judge(strangers).keep).sum()) if len(strangers) else 0
         figure = share(STRANGERS, rejected, len(strangers), better="lower", what="patients of the test split")
-        if figure.value is not None and figure.value > MOST_STRANGERS:
-            low, high = figure.interval_95 or (0.0, 1.0)
+        low, high = figure.interval_95 or (0.0, 1.0)
+        if low > MOST_STRANGERS:
             raise PrivacyError(
                 f"{self.name}: rejects {rejected} of {len(strangers)} patients of the test split (95 % interval "
                 f"{low:.0%} to {high:.0%}), more than the policy's {MOST_STRANGERS:.0%}: what it keeps is no fair "

@@ -32,6 +32,7 @@ Clips = Sequence[echosdk.StoredClip]
 
 CHUNK = 512
 PAIRS_TO_SCORE = 2000
+FARTHEST = 2  # 1 minus a correlation
 SMALLEST_RANGE = 1e-6  # of an item's own extremes; one value throughout has none
 
 
@@ -203,6 +204,11 @@ class PearsonReID:
     def _settle(self, tau: float) -> None:
         """Take a tau, bound to what it was calibrated with. Raises where it would reject too many innocents."""
         assert self._innocents is not None
+        if not 0 < tau <= FARTHEST:
+            raise echosdk.PrivacyError(
+                f"pearson-reid: tau by {self.calibration!r} is {tau:g}, and a distance is between 0 and {FARTHEST}: "
+                "copies would be kept, or nothing; held-out patients may be among the training references"
+            )
         rejected = 100 * (self._innocents < tau).double().mean().item()
         if rejected > self.max_rejection:
             raise echosdk.PrivacyError(
@@ -210,12 +216,13 @@ class PearsonReID:
                 f"than max_rejection = {self.max_rejection:g} %; train the network longer so that it tells copies from "
                 "strangers, or ask less: percentile, copy_percentile, another calibration"
             )
-        self._tau, self._bound = tau, self._digest()
+        self._tau = tau
+        self._bound = self._digest()
 
     def _digest(self) -> str:
-        """Digest what tau depends on: the references' features, the scaling, the network."""
+        """Digest tau and what it depends on: the references' features, the scaling, the network."""
         assert self._train is not None
-        digest = hashlib.blake2b(repr((self._low, self._high, self.mirrored, self.normalisation)).encode())
+        digest = hashlib.blake2b(repr((self._tau, self._low, self._high, self.mirrored, self.normalisation)).encode())
         for tensor in (self._train, *self._network.parameters(), *self._network.buffers()):
             digest.update(tensor.detach().cpu().contiguous().numpy())
         return digest.hexdigest()
