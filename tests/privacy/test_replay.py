@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +38,7 @@ SAME_LEVELS = 2.0  # a still that is decoded alone, and one that is decoded with
 class Overtrained:
     """Half of what it draws is a training still; the rest is new."""
 
-    _stills: torch.Tensor = field(factory=lambda: torch.zeros(0, 1, 1, 1))
+    _stills: torch.Tensor = field(init=False)
 
     def to(self, device: str, dtype: torch.dtype) -> None: ...
 
@@ -86,14 +87,13 @@ class Released:
 def released(
     trained_tiny: Bundle, with_overtrained: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> Released:
-    import shutil
-
     folder = tmp_path_factory.mktemp("released")
     bundle = Bundle.open(str(shutil.copytree(trained_tiny.folder, folder / "bundle")))
     train, _, _ = bundle.references()
     choice = {"use": "overtrained", "parameters": {}, "seed": 0}
     stage = bundle.manifest.stages["image_prior"]
-    prior = Overtrained(train.items.contiguous())
+    prior = Overtrained()
+    prior._stills = train.items.contiguous()
     bundle = add_stage(bundle, "image_prior", prior, stage.encoder, {"choice": choice, "facts": {}})
     options = Options(
         plugin_set="default-tiny", bundle=str(bundle.folder), num_videos=VIDEOS, num_frames=FRAMES, format="npy",
