@@ -90,11 +90,14 @@ def released(
     folder = tmp_path_factory.mktemp("released")
     bundle = Bundle.open(str(shutil.copytree(trained_tiny.folder, folder / "bundle")))
     train, _, _ = bundle.references()
-    choice = {"use": "overtrained", "parameters": {}, "seed": 0}
-    stage = bundle.manifest.stages["image_prior"]
     prior = Overtrained()
     prior._stills = train.items.contiguous()
-    bundle = add_stage(bundle, "image_prior", prior, stage.encoder, {"choice": choice, "facts": {}})
+    static = with_overtrained.build("video_animator", "static", {}, "test")
+    static._latent = tuple(train.items.shape[1:])
+    for kind, component, use in (("image_prior", prior, "overtrained"), ("video_animator", static, "static")):
+        encoder = bundle.manifest.stages[kind].encoder
+        about = {"choice": {"use": use, "parameters": {}, "seed": 0}, "facts": {}}
+        bundle = add_stage(bundle, kind, component, encoder, about)
     options = Options(
         plugin_set="default-tiny", bundle=str(bundle.folder), num_videos=VIDEOS, num_frames=FRAMES, format="npy",
         use=("image_prior=overtrained", "video_animator=static"), shard_size=VIDEOS, max_attempts=100,
@@ -102,7 +105,7 @@ def released(
     manifest = generate(str(folder / "out"), options=options, registry=with_overtrained)
     assert manifest is not None
     strip(bundle, folder / "stripped")
-    rejected = manifest["rejected"]["stills"]["hits"]
+    rejected = sum(rate["hits"] for rate in manifest["rejected"].values())
     return Released(folder / "out", folder / "stripped", bundle, with_overtrained, rejected)
 
 
