@@ -10,10 +10,7 @@ private/        needed to judge, never to be published: references, noise key, K
 from __future__ import annotations
 
 import atexit
-import hashlib
-import hmac
 import json
-import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -30,6 +27,7 @@ from echosdk.documents import read_json
 from echosdk.errors import BundleError
 from echosdk.integrity import digest, file_digest, locked, private_folder, refuse_code, write_whole
 from echosdk.interfaces import KINDS, Category, Label, References, Trainable
+from echosdk.noise_key import NOISE_KEY, NOISE_KEY_OF, read_key, refuse_other_key, write_key
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
 
@@ -39,11 +37,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 PRIVATE = "private"
-NOISE_KEY = "noise.key"
-NOISE_KEY_BYTES = 32
-NOISE_KEY_OF = "noise.of"
-"""Beside the noise key: which bundle it is of, as a digest that only the key can make."""
-
 REFERENCES = "references.safetensors"
 
 
@@ -107,8 +100,8 @@ class Bundle:
         except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
             raise BundleError(f"{path}: damaged: {_first_reason(error)}; fetch the bundle again") from error
         bundle = cls(folder, manifest, name)
-        if (folder / PRIVATE / NOISE_KEY).is_file():
-            bundle._refuse_other_key()
+        if manifest.identity and (folder / PRIVATE / NOISE_KEY).is_file():
+            refuse_other_key(folder / PRIVATE / NOISE_KEY, bundle._private(NOISE_KEY_OF), manifest.identity)
         return bundle
 
     @property
@@ -135,24 +128,7 @@ class Bundle:
     @property
     def noise_key(self) -> bytes:
         """The secret that keys all noise."""
-        path = self._private(NOISE_KEY)
-        try:
-            key = bytes.fromhex(path.read_text().strip())
-            if len(key) != NOISE_KEY_BYTES:  # a short or empty key would be as good as none
-                raise ValueError
-        except ValueError as error:
-            raise BundleError(f"{path}: damaged: holds no key; fetch the bundle again") from error
-        return key
-
-    def _refuse_other_key(self) -> None:
-        """Raise `BundleError` where the noise key is another bundle's: what is made with it could be replayed there."""
-        if not self.manifest.identity:
-            return
-        if self._private(NOISE_KEY_OF).read_text().strip() != _key_of(self.noise_key, self.manifest.identity):
-            raise BundleError(
-                f"{self.folder / PRIVATE / NOISE_KEY}: is the noise key of another bundle; put back the one that was "
-                "made with this bundle, or fetch the bundle again"
-            )
+        return read_key(self._private(NOISE_KEY))
 
     def references(self) -> tuple[References, References, torch.Tensor]:
         """Return training references, held-out ones, and the video (an integer) of each held-out item."""
@@ -236,15 +212,8 @@ def _begun(folder: Path, manifest: Manifest) -> Bundle:
     begun = {PRIVATE, *keys, *(f"{name}.partial" for name in (MANIFEST, *keys))}
     if {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - begun:
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
-    private = private_folder(folder / PRIVATE)
-    key, identity = secrets.token_bytes(NOISE_KEY_BYTES), secrets.token_hex(16)
-    write_whole(private / NOISE_KEY, f"{key.hex()}\n".encode(), mode=0o600)
-    write_whole(private / NOISE_KEY_OF, f"{_key_of(key, identity)}\n".encode(), mode=0o600)
+    identity = write_key(private_folder(folder / PRIVATE))
     return write_manifest(folder, evolve(manifest, identity=identity))
-
-
-def _key_of(key: bytes, identity: str) -> str:
-    return hmac.new(key, f"noise of {identity}".encode(), hashlib.sha256).hexdigest()
 
 
 def _described(bundle: Bundle, wanted: Manifest) -> Bundle:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from echosdk import Registry
-from echosdk.bundle import NOISE_KEY, NOISE_KEY_OF, Bundle, library_versions
+from echosdk.bundle import Bundle, library_versions
 from echosdk.interfaces import KINDS
+from echosdk.noise_key import NOISE_KEY, NOISE_KEY_OF
 
 LEARNED = tuple(kind for kind in KINDS if kind != "stitcher")
 

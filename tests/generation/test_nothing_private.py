@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from echosdk import BundleError, Registry
-from echosdk.bundle import NOISE_KEY, PRIVATE, Bundle, add_stage, strip
+from echosdk.bundle import PRIVATE, Bundle, add_stage, strip
 from echosdk.generation.pipeline import Pipeline
 from echosdk.generation.plan import Plan
 from echosdk.interfaces import KINDS, SPLITS
+from echosdk.noise_key import NOISE_KEY
 from echosdk.plugin_set import open_source
 from echosdk.seeding import seed_of
 
