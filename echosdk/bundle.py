@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from echosdk.documents import read_json
 from echosdk.errors import BundleError
 from echosdk.integrity import digest, file_digest, locked, private_folder, refuse_code, write_whole
 from echosdk.interfaces import KINDS, Category, Label, References, Trainable
+from echosdk.noise_key import NOISE_KEY, NOISE_KEY_OF, read_key, refuse_other_key, write_key
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 PRIVATE = "private"
-NOISE_KEY = "noise.key"
-NOISE_KEY_BYTES = 32
 REFERENCES = "references.safetensors"
 
 
@@ -68,6 +66,8 @@ class Manifest:
     stages: Mapping[str, Stage] = field(factory=dict)
     references: str = ""
     versions: Mapping[str, str] = field(factory=dict)
+    identity: str = ""
+    """Random, drawn when the bundle is begun; empty in bundles of an earlier version, and where there is no key."""
     schema: int = SCHEMA_VERSION
 
 
@@ -99,7 +99,10 @@ class Bundle:
             manifest = _CONVERTER.structure(plain, Manifest)
         except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
             raise BundleError(f"{path}: damaged: {_first_reason(error)}; fetch the bundle again") from error
-        return cls(folder, manifest, name)
+        bundle = cls(folder, manifest, name)
+        if manifest.identity and (folder / PRIVATE / NOISE_KEY).is_file():
+            refuse_other_key(folder / PRIVATE / NOISE_KEY, bundle._private(NOISE_KEY_OF), manifest.identity)
+        return bundle
 
     @property
     def plugin_set(self) -> PluginSet:
@@ -125,17 +128,24 @@ class Bundle:
     @property
     def noise_key(self) -> bytes:
         """The secret that keys all noise."""
-        path = self._private(NOISE_KEY)
-        try:
-            key = bytes.fromhex(path.read_text().strip())
-            if len(key) != NOISE_KEY_BYTES:  # a short or empty key would be as good as none
-                raise ValueError
-        except ValueError as error:
-            raise BundleError(f"{path}: damaged: holds no key; fetch the bundle again") from error
-        return key
+        return read_key(self._private(NOISE_KEY))
 
     def references(self) -> tuple[References, References, torch.Tensor]:
         """Return training references, held-out ones, and the video (an integer) of each held-out item."""
+        tensors = self._tensors()
+
+        def split(name: str) -> References:
+            groups = [str(int(group)) for group in tensors[f"{name}_group"]]
+            return References(items=tensors[name].float(), groups=tuple(groups))
+
+        return split("train"), split("holdout"), tensors["holdout_video"]
+
+    def strangers(self) -> torch.Tensor | None:
+        """Return one latent frame of each patient of the test split; None in a bundle that keeps none of them."""
+        tensors = self._tensors()
+        return tensors["test"].float() if "test" in tensors else None
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -143,15 +153,10 @@ class Bundle:
         if file_digest(path) != self.manifest.references:
             raise BundleError(f"{path}: damaged: it is not what was written with this bundle; fetch the bundle again")
         try:
-            tensors = load_file(path)
+            tensors: dict[str, torch.Tensor] = load_file(path)
         except SafetensorError as error:
             raise BundleError(f"{path}: damaged: {error}; fetch the bundle again") from error
-
-        def split(name: str) -> References:
-            groups = [str(int(group)) for group in tensors[f"{name}_group"]]
-            return References(items=tensors[name].float(), groups=tuple(groups))
-
-        return split("train"), split("holdout"), tensors["holdout_video"]
+        return tensors
 
     def load(self, kind: str, component: Any, name: str) -> None:
         """Give a learned component its trained state, after checking that the files are those that were written."""
@@ -203,12 +208,12 @@ def _begun(folder: Path, manifest: Manifest) -> Bundle:
         private_folder(folder / PRIVATE)
         return there
     # A begin that was killed leaves the key, or a part of it, and no manifest: nothing has been made with that key
-    begun = {PRIVATE, f"{PRIVATE}/{NOISE_KEY}", *(f"{name}.partial" for name in (MANIFEST, f"{PRIVATE}/{NOISE_KEY}"))}
+    keys = (f"{PRIVATE}/{NOISE_KEY}", f"{PRIVATE}/{NOISE_KEY_OF}")
+    begun = {PRIVATE, *keys, *(f"{name}.partial" for name in (MANIFEST, *keys))}
     if {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - begun:
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
-    key = private_folder(folder / PRIVATE) / NOISE_KEY
-    write_whole(key, f"{secrets.token_hex(NOISE_KEY_BYTES)}\n".encode(), mode=0o600)
-    return write_manifest(folder, manifest)
+    identity = write_key(private_folder(folder / PRIVATE))
+    return write_manifest(folder, evolve(manifest, identity=identity))
 
 
 def _described(bundle: Bundle, wanted: Manifest) -> Bundle:
@@ -221,7 +226,8 @@ def _described(bundle: Bundle, wanted: Manifest) -> Bundle:
 def _fixed(manifest: Manifest) -> dict[str, Any]:
     """Return what stays as it is once a bundle is begun; the data's summary is only words."""
     data = {key: value for key, value in manifest.data.items() if key != "summary"}
-    return attrs.asdict(evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references=""))
+    fixed = evolve(manifest, plugin_set={}, data=data, stages={}, versions={}, sampling={}, references="", identity="")
+    return attrs.asdict(fixed)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Bundle:
@@ -304,7 +310,16 @@ def _amended(
 
 
 def strip(bundle: Bundle, out: Path) -> None:
-    """Copy a bundle without its private part. This does not clear the weights for publication."""
+    """Copy a bundle without its private part. This does not clear the weights for publication.
+
+    Raises `BundleError` where a component's folder holds anything that was not written when its stage was done.
+    """
+    for kind, stage in bundle.manifest.stages.items():
+        if (bundle.folder / kind).is_dir() and digest(bundle.folder / kind) != stage.public:
+            raise BundleError(
+                f"{bundle.folder / kind}: its files are not those that were trained, and might be private; "
+                "fetch the bundle again"
+            )
     if out.exists():
         raise BundleError(f"{out}: exists; choose another place for the stripped bundle")
     if out.resolve().is_relative_to(bundle.folder.resolve()):

@@ -199,8 +199,30 @@ def test_damaged_private_files_are_refused(tiny_bundle):
     )
 
 
+def test_another_bundles_noise_key_is_refused(tiny_bundle, tmp_path):
+    """With it the noise of both could be replayed by whoever has one of them."""
+    other = begin_bundle(tmp_path / "other", Bundle.open(str(tiny_bundle)).manifest)
+    assert other.manifest.identity != Bundle.open(str(tiny_bundle)).manifest.identity
+    key = tiny_bundle / "private" / "noise.key"
+    for names in (["noise.key"], ["noise.key", "noise.of"]):
+        for name in names:
+            shutil.copy(other.folder / "private" / name, tiny_bundle / "private")
+        assert error_of(Bundle.open, str(tiny_bundle)) == (
+            f"{key}: is the noise key of another bundle; put back the one that was made with this bundle, or fetch the "
+            "bundle again"
+        )
+    (tiny_bundle / "private" / "noise.of").unlink()
+    assert "private/noise.of is missing: it is lost" in error_of(Bundle.open, str(tiny_bundle))
+
+
+def test_a_bundle_of_an_earlier_version_has_no_identity_and_is_opened(tiny_bundle):
+    (tiny_bundle / "private" / "noise.of").unlink()
+    change_manifest(tiny_bundle, lambda plain: plain.pop("identity"))
+    assert len(Bundle.open(str(tiny_bundle)).noise_key) == 32
+
+
 def test_private_files_are_for_the_owner_only(tiny_bundle):
-    for name in ("noise.key", "references.safetensors"):
+    for name in ("noise.key", "noise.of", "references.safetensors"):
         assert (tiny_bundle / "private" / name).stat().st_mode & 0o077 == 0, name
 
 
@@ -259,7 +281,8 @@ def test_strip_writes_nothing_into_the_bundle(tiny_bundle):
 
 @pytest.mark.parametrize(
     "left",
-    [{}, {"noise.key": ""}, {"noise.key": "ab"}, {"noise.key.partial": "ab"}, {"noise.key": "ab", "../bundle.json.partial": "{"}],
+    [{}, {"noise.key": ""}, {"noise.key": "ab"}, {"noise.key.partial": "ab"}, {"noise.key": "ab", "../bundle.json.partial": "{"},
+     {"noise.key": "ab", "noise.of.partial": "ab"}, {"noise.key": "ab", "noise.of": "ab"}],
 )
 def test_a_bundle_whose_begin_was_killed_is_begun_again(left, tiny_bundle, tmp_path):
     (tmp_path / "new" / "private").mkdir(parents=True)

@@ -10,7 +10,10 @@ from typing import Any
 import click
 import pytest
 
+from echosdk import Registry
+from echosdk.bundle import Bundle
 from echosdk.cli import COMMANDS, app
+from echosdk.generation.generate import Options, generate
 from echosdk.privacy.claims import claims
 from echosdk.privacy.policy import read_policy
 from echosdk.privacy.statistics import Figure, share
@@ -99,3 +102,74 @@ def test_echosdks_own_policy_cites_no_standard_that_it_does_not_follow() -> None
     text = (ROOT / "echosdk" / "privacy" / "privacy-policy.toml").read_text()
     assert "The numbers are taken from no standard" in text
     assert not re.search(r"\bISO\b|\bEMA\b|\bGDPR\b|\bHIPAA\b", text + " ".join(limit.why for limit in read_policy()))
+
+
+OF_THE_FILTER = (
+    r"Every still and every finished video was compared with the training references by `[a-z-]+`; what came too near was "
+    r"rejected and drawn again\.",
+    r"It was calibrated on \d+ held-out patients\. Its settings: [^.]*(\.\d[^.]*)*\.",
+    r"\| what \| rejected \| of \| rate \| 95 % interval \|",
+    r"\|(---\|)+",
+    r"\| (stills|videos) \| \d+ \| \d+ \| [\d.]+% \| [\d.]+% to [\d.]+% \|",
+    r"How often is not told: of a single video, the count would be its number of attempts\.",
+    r"Rejected stills for each training patient: [\d.e+-]+ \(95 % upper bound [\d.e+-]+\)\. echosdk's policy allows [\d.]+"
+    r"(; at this rate that is up to \d+ videos?)?\. (\*\*This is above it\.\*\* )?More videos let whoever knows the filter see "
+    r"around whom nothing was published: at this bound with an area under the ROC curve of up to [\d.]+ \(0\.5 is guessing\)\.",
+    r"It also rejects [\d.]+% of unrelated patients \(test split; 95 % interval [\d.]+% to [\d.]+%, n = \d+\)\.",
+    r"How many unrelated patients it rejects was not measured: the bundle keeps none of the test split\.",
+    r"None was used: no sample was compared with any patient\.",
+    r"This is evidence for your assessment of singling out, linkability and inference, not a certificate\. The weights of "
+    r"the models are outside every figure\.",
+)
+
+
+@pytest.fixture(scope="module")
+def written(trained_tiny: Bundle, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A dataset that was filtered, and one that was not."""
+    folder = tmp_path_factory.mktemp("said")
+    found = {}
+    for name, privacy_filter in (("filtered", True), ("unfiltered", False)):
+        options = Options(
+            plugin_set="default-tiny", bundle=str(trained_tiny.folder), num_videos=2, num_frames=4,
+            privacy_filter=privacy_filter,
+        )  # fmt: skip
+        generate(str(folder / name), options=options, registry=registry)
+        found[name] = folder / name
+    return found
+
+
+@pytest.mark.parametrize("which", ["filtered", "unfiltered"])
+def test_what_is_written_beside_a_dataset_says_no_more(which: str, written: dict[str, Path]) -> None:
+    for name in ("README.md", "preview.html", "dataset.json"):
+        text = " ".join((written[which] / name).read_text().split())
+        assert not NEVER.search(text), name
+        assert "not a certificate" in text, name
+    card = (written[which] / "README.md").read_text()
+    _, _, after = card.partition("## Privacy filter\n")
+    section, _, _ = after.partition("\n## ")
+    said = [line for line in section.splitlines() if line]
+    assert len(said) >= 2
+    for line in said:
+        assert any(re.fullmatch(kind, line) for kind in OF_THE_FILTER), line
+
+
+def test_the_rule_for_cards_would_find_a_claim_of_another_kind() -> None:
+    for line in ("No patient was copied.", "The filter found every copy.", "It was calibrated on 9 held-out patients. It works."):
+        assert not any(re.fullmatch(kind, line) for kind in OF_THE_FILTER), line
+
+
+def test_what_an_audit_prints_says_no_more(
+    written: dict[str, Path], trained_tiny: Bundle, run_echosdk: Any
+) -> None:
+    ended = run_echosdk(
+        "audit", str(written["filtered"]), "--data", "phantom?patients=16&frames=40&size=32", "--bundle",
+        str(trained_tiny.folder), "--device", "cpu", "--patients", "2", "--videos", "1", "--frames", "1",
+    )  # fmt: skip
+    assert ended.status in (0, 1), ended.err
+    assert not NEVER.search(" ".join((ended.out + ended.err).split()))
+    lines = ended.out.splitlines()
+    first = next(number for number, line in enumerate(lines) if any(re.fullmatch(kind, line) for kind in CLAIMS))
+    claimed = lines[first : first + lines[first:].index("")]
+    for line in claimed:
+        assert any(re.fullmatch(kind, line) for kind in CLAIMS), line
+    assert any("not a certificate" in line for line in claimed)

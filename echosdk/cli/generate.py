@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @click.option("--num-videos", type=click.IntRange(1), help="How many videos [default: 8].")
 @click.option("--splits", metavar="train=N,val=N,test=N", help="How many videos of each split [default: all train].")
 @click.option("--frames", type=click.IntRange(1), help="Length of every video [default: the bundle's].")
-@click.option("--labels", type=click.Choice(["uniform"]), default="uniform", show_default=True)
+@click.option(
+    "--like", metavar="SOURCE", help="Mirror a real dataset: its videos per split, their mean length, its labels."
+)
+@click.option(
+    "--labels", type=click.Choice(["uniform", "empirical"]), help="[default: empirical with --like, else uniform]"
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--shard-size", type=click.IntRange(1), help="Videos a shard [default: a sixteenth, 4 to 256].")
 @click.option("--micro-batch", type=click.IntRange(1), default=4, show_default=True, help="Videos made at once.")
@@ -50,7 +55,8 @@ def command(
     num_videos: int | None,
     splits: str | None,
     frames: int | None,
-    labels: str,
+    like: str | None,
+    labels: str | None,
     seed: int,
     shard_size: int | None,
     micro_batch: int,
@@ -74,6 +80,7 @@ def command(
 
     from echosdk.generation.generate import Options, generate
     from echosdk.generation.plan import parse_splits
+    from echosdk.privacy.holes import MOST, most_videos, rejections_a_patient
     from echosdk.words import count
 
     device = options.pick_device(device)
@@ -86,6 +93,7 @@ def command(
         splits=None if splits is None else parse_splits(splits),
         num_frames=frames,
         labels=labels,
+        like=like,
         seed=seed,
         shard_size=shard_size,
         micro_batch=micro_batch,
@@ -120,4 +128,12 @@ def command(
     click.echo(f"dataset:  {out}  ({count(manifest['counts']['samples'], 'video')})")
     nothing = "nothing was asked" if "warning" in manifest else "not told of a single video"
     click.echo(f"rejected: {', '.join(said) or nothing}")
+    figure = rejections_a_patient(manifest)
+    if figure.interval_95 is not None and figure.interval_95[1] > MOST:
+        most = most_videos(figure, manifest["counts"]["samples"])
+        click.echo(
+            f"holes:    {figure.value:.2g} rejected stills a training patient, 95 % upper bound "
+            f"{figure.interval_95[1]:.2g}; the policy's {MOST:g} allows {count(most or 0, 'video')} at this rate, and "
+            "more may show who was trained on (see the card)"
+        )
     click.echo(f"preview:  {out.rstrip('/')}/preview.html")

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from echosdk.generation.like import FEWEST_IN_A_BIN
+from echosdk.privacy.holes import MOST, most_videos, rejections_a_patient, seen
 from echosdk.words import count
 
 
@@ -26,8 +28,9 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         "",
         "## Labels",
         "",
-        *(_label(label) for label in manifest["labels"]),
+        *(_label(label, plan) for label in manifest["labels"]),
         "",
+        *_drawn(plan),
         "Labels are what each video was asked to show. They were not measured on it.",
         "",
         "## Privacy filter",
@@ -42,6 +45,8 @@ def render_card(manifest: Mapping[str, Any]) -> str:
             "",
             *_rates(rejected),
             "",
+            *_strangers(manifest.get("strangers")),
+            *_holes(manifest),
         ]
     else:
         lines += ["None was used: no sample was compared with any patient.", ""]
@@ -67,11 +72,26 @@ def render_card(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _label(label: Mapping[str, Any]) -> str:
+def _drawn(plan: Mapping[str, Any]) -> list[str]:
+    """Say where labels come from; uniform ones are told with their ranges."""
+    if plan["labels"] != "empirical":
+        return []
+    return [
+        f"They were drawn as the labels of a real dataset are distributed: from "
+        f"{count(len(plan['label_bins']), 'bin')} of at least {FEWEST_IN_A_BIN} patients each (in `dataset.json`), "
+        "each as often as it has patients, and numbers evenly within a bin. Combinations that fewer patients share "
+        "were not drawn.",
+        "",
+    ]
+
+
+def _label(label: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     if "values" in label:
         return f"- `{label['name']}`: " + ", ".join(f"{value} ({count})" for value, count in label["values"].items())
+    how = "drawn from" if plan["labels"] == "uniform" else "within"
+    how = "drawn from" if plan["labels"] == "uniform" else "within"
     return (
-        f"- `{label['name']}` ({label['unit']}): drawn from the range {label['low']:g} to {label['high']:g}; "
+        f"- `{label['name']}` ({label['unit']}): {how} the range {label['low']:g} to {label['high']:g}; "
         f"their mean is {label['mean']:.1f}"
     )
 
@@ -92,6 +112,34 @@ def _rates(rejected: Mapping[str, Any]) -> list[str]:
         return ["How often is not told: of a single video, the count would be its number of attempts."]
     head = ["| what | rejected | of | rate | 95 % interval |", "|---|---|---|---|---|"]
     return [*head, *(_rate(what, rejected[what]) for what in ("stills", "videos"))]
+
+
+def _strangers(told: Mapping[str, Any] | None) -> list[str]:
+    if told is None:
+        return ["How many unrelated patients it rejects was not measured: the bundle keeps none of the test split.", ""]
+    low, high = told["interval_95"]
+    return [
+        f"It also rejects {told['rate']:.1%} of unrelated patients (test split; 95 % interval {low:.1%} to {high:.1%}, "
+        f"n = {told['n']}).",
+        "",
+    ]
+
+
+def _holes(manifest: Mapping[str, Any]) -> list[str]:
+    """Say what the rejections themselves may show, and how many videos echosdk's policy allows at this rate."""
+    figure = rejections_a_patient(manifest)
+    if figure.value is None or figure.interval_95 is None:
+        return []
+    most, high = most_videos(figure, manifest["counts"]["samples"]), figure.interval_95[1]
+    allowed = f"; at this rate that is up to {count(most, 'video')}" if most is not None else ""
+    above = "**This is above it.** " if high > MOST else ""
+    return [
+        f"Rejected stills for each training patient: {figure.value:.2g} (95 % upper bound {high:.2g}). "
+        f"echosdk's policy allows {MOST:g}{allowed}. {above}More videos let whoever knows "
+        "the filter see around whom nothing was published: at this bound with an area under the ROC curve of up to "
+        f"{seen(figure):.2f} (0.5 is guessing).",
+        "",
+    ]
 
 
 def _rate(what: str, rate: Mapping[str, Any]) -> str:

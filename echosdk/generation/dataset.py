@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import cattrs
 import numpy as np
 from attrs import frozen
-from scipy.stats import binomtest
 
 from echosdk.bundle import Bundle
 from echosdk.clips.video import decode_video
@@ -30,6 +29,7 @@ from echosdk.generation.shards import (
     COUNTS,
     ShardResult,
     parse_result,
+    rate,
     read_counts,
     read_result,
     write_result,
@@ -192,12 +192,14 @@ def describe(plan: Plan, bundle: Bundle, results: Sequence[ShardResult]) -> dict
         counts, rejected = {"samples": 1}, {}
     samples = [row for result in results for row in result.samples]
     manifest: dict[str, Any] = {} if plan.privacy_filter else {"warning": NO_FILTER}
+    strangers = {"strangers": results[0].strangers} if results[0].strangers else {}
     return manifest | {
         "schema": SCHEMA_VERSION,
         "what": "Synthetic videos made by echosdk. Evidence for your own assessment, not a certificate.",
         "plan": plan.public(),
         "counts": counts,
         "rejected": rejected,
+        **strangers,
         "labels": [
             _label_statistics(label, [row["labels"][label.name] for row in samples]) for label in bundle.manifest.labels
         ],
@@ -223,14 +225,6 @@ def _entry(result: ShardResult) -> dict[str, Any]:
         "samples": len(result.samples),
         "description": hashlib.sha256(write_result(result)).hexdigest(),
     }
-
-
-def rate(hits: int, n: int) -> dict[str, Any]:
-    """Return a rate with its exact (Clopper-Pearson) 95 % interval."""
-    if not n:
-        return {"hits": 0, "n": 0, "rate": None, "interval_95": None}
-    interval = binomtest(hits, n).proportion_ci(0.95, "exact")
-    return {"hits": hits, "n": n, "rate": hits / n, "interval_95": [float(interval.low), float(interval.high)]}
 
 
 def verify(out: Folder) -> list[Problem]:

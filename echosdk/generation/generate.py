@@ -19,6 +19,7 @@ from echosdk.errors import InputError, PlanError, PrivacyError
 from echosdk.generation.dataset import JOINED, find_plan, foreign_shards, merge
 from echosdk.generation.executors import Executor, Local, tell
 from echosdk.generation.files import Folder
+from echosdk.generation.like import mirror
 from echosdk.generation.pipeline import Pipeline
 from echosdk.generation.plan import Plan, parse_shards, sealed, withhold
 from echosdk.generation.progress import Report, Watch, watched
@@ -47,7 +48,10 @@ class Options:
     num_videos: int | None = None
     splits: Mapping[str, int] | None = None
     num_frames: int | None = None
-    labels: str = "uniform"
+    labels: str | None = None
+    """`uniform` or `empirical`; None is empirical with `like`, and uniform without."""
+    like: str | None = None
+    """A real dataset, `NAME[:LOCATION][?key=value&...]`, whose counts, mean length and labels are mirrored."""
     seed: int = 0
     shard_size: int | None = None
     micro_batch: int = 4
@@ -104,7 +108,7 @@ def generate(
     """
     options = options or Options()
     registry = registry or Registry.discover()
-    plan, bundle = make_plan(options, registry)
+    plan, bundle = make_plan(options, registry, report)
     folder = Folder.at(out)
     if private_audit is not None and _inside(private_audit, folder):
         raise InputError(
@@ -138,7 +142,7 @@ def generate(
     return merge(folder, plan, bundle)
 
 
-def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
+def make_plan(options: Options, registry: Registry, report: Report = _silent) -> tuple[Plan, Bundle]:
     """Resolve everything that decides the dataset's bytes. Raises before any work where something does not fit."""
     asked = PluginSet.find(options.plugin_set, registry)
     name = options.bundle or asked.bundle
@@ -150,10 +154,18 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
         registry, asked, use=options.use, set_=options.set_, bundle=bundle.plugin_set, trained=bundle.manifest.stages
     )
     plugin_set.build_all(registry)
-    if options.labels != "uniform":
-        raise InputError(f"--labels {options.labels}: only 'uniform' can be drawn from this bundle")
+    sampling = bundle.manifest.sampling
+    labels = options.labels or ("uniform" if options.like is None else "empirical")
+    if labels == "empirical" and options.like is None:
+        raise InputError("--labels empirical: of which real dataset? Say --like SOURCE")
+    mirrored = None if options.like is None else mirror(options.like, bundle, registry, report)
     videos = DEFAULT_VIDEOS if options.num_videos is None else options.num_videos
     counts = dict({"train": videos} if options.splits is None else options.splits)
+    if mirrored is not None and options.splits is None and options.num_videos is None:
+        counts = dict(mirrored.counts)
+    num_frames = sampling.get("num_frames", 64) if options.num_frames is None else options.num_frames
+    if mirrored is not None and options.num_frames is None:
+        num_frames = mirrored.mean_length(report)
     total = sum(counts.values())
     if options.splits is not None and options.num_videos not in (None, total):
         raise InputError(f"--num-videos {options.num_videos}: --splits adds up to {total}; say one of them")
@@ -167,7 +179,6 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
             "use the whole bundle, or say --no-privacy-filter, which is written on everything that comes out"
         )
     check_threads(options.threads)
-    sampling = bundle.manifest.sampling
     key = b"" if bundle.stripped else bundle.noise_key
     try:
         plan = Plan(
@@ -175,9 +186,10 @@ def make_plan(options: Options, registry: Registry) -> tuple[Plan, Bundle]:
             bundle=name if name in registry.names("bundle") else last_part(name) or "bundle",
             bundle_digest=bundle.digest,
             counts=counts,
-            num_frames=sampling.get("num_frames", 64) if options.num_frames is None else options.num_frames,
+            num_frames=num_frames,
             fps=bundle.manifest.fps,
-            labels=options.labels,
+            labels=labels,
+            label_bins=mirrored.label_bins(report) if mirrored is not None and labels == "empirical" else (),
             seed=options.seed,
             shard_size=_shard_size(total) if options.shard_size is None else options.shard_size,
             micro_batch=options.micro_batch,

@@ -1,10 +1,11 @@
 """The loaded components of one plan, and the way of one sample through them.
 
-Labels, stills, judge, redraw the rejected, animate and stitch, judge the finished video, redraw, decode.
+Labels, stills, judge, redraw the rejected, animate and stitch, decode, write, judge what was written, redraw.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -15,19 +16,22 @@ from attrs import define, field, frozen
 from numpy.typing import NDArray
 
 from echosdk.bundle import Bundle
-from echosdk.clips.images import to_frames
+from echosdk.clips.images import to_frames, to_images
+from echosdk.clips.video import VideoFormat, decode_video, encode_video
 from echosdk.devices import out_of_memory, pick_device, threads
 from echosdk.errors import OutOfMemory, PluginError, PrivacyError
-from echosdk.generation.labels import uniform_labels
+from echosdk.generation.labels import draw_labels
 from echosdk.generation.made_with import hardware, versions
 from echosdk.generation.plan import Plan, Shard
 from echosdk.interfaces import Category, Conditions, Encoder, ImagePrior, Label, Stitcher, Verdict, VideoAnimator
 from echosdk.plugin_set import PluginSet
 from echosdk.privacy.gate import Gate
+from echosdk.privacy.statistics import Figure
 from echosdk.registry import Registry
 from echosdk.seeding import generator
 
 DECODE_BATCH = 16
+ENCODE_BATCH = 32
 LOADING = "out of memory while the components were loaded and the filter calibrated; try another --device"
 
 
@@ -45,11 +49,12 @@ class Rejection:
 
 @frozen(kw_only=True)
 class Made:
-    """One finished sample; `distance` (to the nearest reference, of its video) and `attempt` are private."""
+    """One finished sample and its video's file; `distance` (to the nearest reference) and `attempt` are private."""
 
     sample: int
     labels: Conditions
-    frames: NDArray[np.uint8]
+    video: bytes
+    num_frames: int
     attempt: int
     distance: float | None
 
@@ -77,6 +82,7 @@ class Pipeline:
     animator: VideoAnimator
     stitcher: Stitcher
     gate: Gate | None
+    strangers: Figure | None = None
     versions: Mapping[str, str] = field(factory=dict)
     hardware: Mapping[str, str] = field(factory=dict)
 
@@ -103,7 +109,7 @@ class Pipeline:
             return component
 
         encoder = loaded("encoder")
-        gate = None
+        gate, strangers = None, None
         if plan.privacy_filter:
             if bundle.stripped:
                 raise PrivacyError(
@@ -113,6 +119,9 @@ class Pipeline:
                 )
             gate = load_gate(plugin_set, bundle, registry, encoder)
             gate.calibrate(*bundle.references(), bundle.noise_key)
+            kept = bundle.strangers()
+            strangers = None if kept is None else gate.measure(kept)
+            gate.thresholds(plan.num_frames)  # raises here, before any work, where held-out videos are too short
         return cls(
             plan=plan,
             labels=bundle.manifest.labels,
@@ -122,6 +131,7 @@ class Pipeline:
             animator=loaded("video_animator"),
             stitcher=loaded("stitcher"),
             gate=gate,
+            strangers=strangers,
             versions=versions(plugin_set, registry),
             hardware=hardware(device),
         )
@@ -135,9 +145,9 @@ class Pipeline:
             yield from made
 
     def _make_batch(self, samples: list[int], tally: Tally, drawn: Callable[[], None]) -> list[Made]:
-        conditions = {s: uniform_labels(self.labels, self.plan.seed, s, self.key) for s in samples}
+        conditions = {s: draw_labels(self.labels, self.plan, s, self.key) for s in samples}
         attempts = dict.fromkeys(samples, 0)
-        finished: dict[int, tuple[torch.Tensor, float | None]] = {}
+        finished: dict[int, Made] = {}
         while waiting := [s for s in samples if s not in finished]:
             stills = self._stills(waiting, attempts, conditions, tally)
             drawn()
@@ -149,24 +159,30 @@ class Pipeline:
                     f"stitcher: made {tuple(videos.shape)} for {len(waiting)} videos of {self.plan.num_frames} frames"
                 )
             tally.videos += len(waiting)
-            verdict = self.gate.judge_videos(videos) if self.gate else None
-            for i, sample in enumerate(waiting):
-                if verdict is None or verdict.keep[i]:
-                    finished[sample] = videos[i], float(verdict.distance[i]) if verdict else None
+            for sample, latents in zip(waiting, videos, strict=True):
+                frames = decode(self.encoder, latents)
+                video = encode_video(frames, self.plan.fps, self.plan.format)
+                published = self._as_published(video, grey=frames.ndim == 3) if self.gate else None
+                verdict = self.gate.judge_videos(published[None]) if self.gate and published is not None else None
+                if verdict is None or verdict.keep[0]:
+                    finished[sample] = Made(
+                        sample=sample,
+                        labels=conditions[sample],
+                        video=video,
+                        num_frames=len(latents),
+                        attempt=attempts[sample],
+                        distance=float(verdict.distance[0]) if verdict else None,
+                    )
                     continue
                 tally.rejected_videos += 1
-                tally.rejections.append(_rejection(sample, attempts[sample], "video", verdict, i, videos[i, 0]))
+                tally.rejections.append(_rejection(sample, attempts[sample], "video", verdict, 0, latents[0]))
                 self._next(attempts, sample, tally)
-        return [
-            Made(
-                sample=sample,
-                labels=conditions[sample],
-                frames=decode(self.encoder, finished[sample][0]),
-                attempt=attempts[sample],
-                distance=finished[sample][1],
-            )
-            for sample in samples
-        ]
+        return [finished[sample] for sample in samples]
+
+    def _as_published(self, video: bytes, grey: bool) -> torch.Tensor:
+        """Return the latents `t c h w` of a video's file: what its format did to the frames is in them."""
+        frames = read_frames(video, self.plan.format, grey)
+        return torch.cat([self.encoder.encode(part).float().cpu() for part in to_images(frames).split(ENCODE_BATCH)])
 
     def _stills(
         self, samples: list[int], attempts: dict[int, int], conditions: dict[int, Conditions], tally: Tally
@@ -207,12 +223,21 @@ def load_gate(plugin_set: PluginSet, bundle: Bundle, registry: Registry, encoder
     offer = registry.offer("privacy_filter", name)
     privacy_filter = plugin_set.build(registry, "privacy_filter")
     bundle.load("privacy_filter", privacy_filter, name)
-    return Gate(f"{name} of {offer.plugin}", privacy_filter, encoder)
+    window = plugin_set.build(registry, "video_animator").window
+    return Gate(f"{name} of {offer.plugin}", privacy_filter, encoder, window)
 
 
 def decode(encoder: Encoder, latents: torch.Tensor) -> NDArray[np.uint8]:
     """Decode latents `n c h w` to frames, a few at a time: as images, a whole video's are many times its frames."""
     return np.concatenate([to_frames(encoder.decode(part)) for part in latents.split(DECODE_BATCH)])
+
+
+def read_frames(video: bytes, format: VideoFormat, grey: bool) -> NDArray[np.uint8]:
+    """Return the frames of a sample's video file, `t H W` or `t H W 3`."""
+    if format == "npy":
+        frames: NDArray[np.uint8] = np.load(io.BytesIO(video), allow_pickle=False)
+        return frames
+    return decode_video(video, grey=grey)[0]
 
 
 def _rejection(sample: int, attempt: int, what: str, verdict: Verdict, i: int, still: torch.Tensor) -> Rejection:

@@ -21,6 +21,7 @@ from echosdk.interfaces import SPLITS
 from echosdk.published import places, published, without_secrets
 
 FORMATS = ("mp4", "avi", "mkv", "npy")
+LABELS = ("uniform", "empirical")
 
 
 def _in_order(counts: Mapping[str, int]) -> dict[str, int]:
@@ -42,7 +43,8 @@ class Plan:
     counts: Mapping[str, int] = field(converter=_in_order)
     num_frames: int = field(validator=ge(1))
     fps: float = field(validator=gt(0))
-    labels: str = "uniform"
+    labels: str = field(default="uniform", validator=in_(LABELS))
+    label_bins: tuple[Mapping[str, Any], ...] = field(default=(), converter=tuple[Mapping[str, Any], ...])
     seed: int = 0
     shard_size: int = field(default=32, validator=ge(1))
     micro_batch: int = field(default=4, validator=ge(1))
@@ -62,6 +64,13 @@ class Plan:
             kind, _, key = name.partition(".")
             if key not in self.plugin_set.get(kind, ()):
                 raise ValueError(f"withheld: {name!r} is no parameter of the plugin set")
+
+    @label_bins.validator
+    def _are_drawn_from(self, _attribute: object, label_bins: tuple[Mapping[str, Any], ...]) -> None:
+        if bool(label_bins) is not (self.labels == "empirical"):
+            raise ValueError("label_bins: empirical labels are drawn from some, and others from none")
+        if any(type(one.get("patients")) is not int or not isinstance(one.get("of"), Mapping) for one in label_bins):
+            raise ValueError("label_bins: each says of what and how many patients it is")
 
     @counts.validator
     def _check(self, _attribute: object, counts: Mapping[str, int]) -> None:
@@ -85,8 +94,11 @@ class Plan:
     def public(self) -> dict[str, Any]:
         """Return what `dataset.json` says of the plan."""
         plain = attrs.asdict(self, filter=attrs.filters.exclude("private"))
-        if not self.withheld:  # as in most, and in all of an earlier version
-            del plain["withheld"]
+        for name in ("withheld", "label_bins"):
+            if not plain[name]:  # as in most, and in all of an earlier version
+                del plain[name]
+        if self.label_bins:
+            plain["label_bins"] = [dict(one) for one in self.label_bins]
         return plain
 
     def whole_plugin_set(self) -> dict[str, Any]:

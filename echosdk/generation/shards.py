@@ -17,14 +17,15 @@ import cattrs
 import numpy as np
 import torch
 from attrs import field, frozen
+from scipy.stats import binomtest
 
-from echosdk.clips.video import encode_video
 from echosdk.documents import read_json
 from echosdk.errors import DatasetError, InputError, PlanError
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import Pipeline, Tally, decode
 from echosdk.generation.plan import Plan, Shard
 from echosdk.generation.progress import Progress, Watch
+from echosdk.privacy.statistics import Figure
 
 AUDITED_PLAN = "plan.digest"
 COUNTS = ("stills", "rejected_stills", "videos", "rejected_videos")
@@ -47,6 +48,7 @@ class ShardResult:
     versions: dict[str, str]
     hardware: dict[str, str]
     samples: list[dict[str, Any]] = field(factory=list)
+    strangers: dict[str, Any] = field(factory=dict)
 
 
 def make_shard(
@@ -81,11 +83,10 @@ def make_shard(
                 about = {
                     "labels": dict(made.labels),
                     "fps": plan.fps,
-                    "num_frames": len(made.frames),
+                    "num_frames": made.num_frames,
                     "split": shard.split,
                 }
-                video = encode_video(made.frames, plan.fps, plan.format)
-                tar.write({"__key__": key, plan.format: video, "json": json.dumps(about, sort_keys=True).encode()})
+                tar.write({"__key__": key, plan.format: made.video, "json": json.dumps(about, sort_keys=True).encode()})
                 rows.append({"key": key, **about})
                 private_rows.append({"key": key, "attempt": made.attempt, "distance": made.distance})
                 say()
@@ -102,6 +103,7 @@ def make_shard(
             versions=dict(pipeline.versions),
             hardware=dict(pipeline.hardware),
             samples=rows,
+            strangers=told(pipeline.strangers),
         )
         if private_audit is not None:
             write_private_audit(private_audit, shard, pipeline, tally, private_rows)
@@ -157,7 +159,25 @@ def _padded(counts: bytes, key: bytes, digest: str) -> bytes:
 
 def write_result(result: ShardResult) -> bytes:
     """Return the bytes of `SHARD.json`."""
-    return (json.dumps(attrs.asdict(result)) + "\n").encode()
+    plain = attrs.asdict(result)
+    if not result.strangers:  # as in all of an earlier version
+        del plain["strangers"]
+    return (json.dumps(plain) + "\n").encode()
+
+
+def told(strangers: Figure | None) -> dict[str, Any]:
+    """Return how many patients of the test split the filter rejected, with the exact 95 % interval of their share."""
+    if strangers is None or strangers.value is None:
+        return {}
+    return rate(round(strangers.value * strangers.n), strangers.n)
+
+
+def rate(hits: int, n: int) -> dict[str, Any]:
+    """Return a rate with its exact (Clopper-Pearson) 95 % interval."""
+    if not n:
+        return {"hits": 0, "n": 0, "rate": None, "interval_95": None}
+    interval = binomtest(hits, n).proportion_ci(0.95, "exact")
+    return {"hits": hits, "n": n, "rate": hits / n, "interval_95": [float(interval.low), float(interval.high)]}
 
 
 def parse_result(data: bytes) -> ShardResult | None:
@@ -181,7 +201,7 @@ def write_private_audit(
 ) -> None:
     """Write what would undo the gate if it were public: tau, attempts, distances, rejected images. Mode 0600."""
     rejections = [attrs.asdict(r, filter=attrs.filters.exclude("still")) for r in tally.rejections]
-    tau = pipeline.gate.thresholds if pipeline.gate else None
+    tau = pipeline.gate.thresholds(pipeline.plan.num_frames) if pipeline.gate else None
     _private(
         folder / f"{shard.name}.json",
         json.dumps({"tau": tau, "samples": rows, "rejected": rejections}, indent=1).encode(),
@@ -223,5 +243,3 @@ def _private(path: Path, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), 0o600)  # the file may have been there
         file.write(data)
-
-

@@ -7,33 +7,39 @@ from typing import Any, cast
 
 import torch
 from attrs import define, field
-from einops import rearrange
 
 from echosdk.abilities import CopyCalibration, Embedding
 from echosdk.devices import out_of_memory
 from echosdk.errors import PrivacyError
 from echosdk.interfaces import Encoder, PrivacyFilter, References, Verdict
+from echosdk.privacy.policy import most
+from echosdk.privacy.statistics import Figure, share
+from echosdk.privacy.windows import Windows
 from echosdk.seeding import generator
 
 IMAGE_BATCH = 32
 SPACES = ("latent", "image")
+STRANGERS = "innocents.still"
+MOST_STRANGERS = most("innocents.*")
 ROUNDING = 1e-5  # of a distance that the filter compared with tau in another precision
 
 
 @define
 class Gate:
-    """Judge stills by the filter's own tau, and videos by the smallest distance of their frames.
+    """Judge stills by the filter's own tau, and videos, window by window, by the smallest distance of their frames.
 
-    A video has more frames than a still, so its smallest distance is smaller: the video's tau is a quantile of that
-    minimum over held-out videos, at the rate at which the filter rejects held-out stills. `name` says whose filter it
+    The more frames, the smaller is the smallest distance: a window has a tau of its own, calibrated on that minimum
+    over as many frames of held-out videos, at the rate at which the filter rejects held-out stills. A video is kept
+    whose every window of `window` frames is far enough; one that is shorter is one window. `name` says whose filter it
     is, for messages.
     """
 
     name: str
     _filter: PrivacyFilter
     _encoder: Encoder
-    _video_tau: float = field(init=False, default=math.nan)
+    window: int | None = None
     _still_tau: float = field(init=False, default=math.nan)
+    _windows: Windows | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         space = self._guard(lambda: getattr(self._filter, "space", None))
@@ -55,27 +61,48 @@ class Gate:
         verdict = self._judge(holdout.items)
         self._still_tau = verdict.tau
         # No filter's parameters are known here: the rate is what the filter does with innocent stills
-        rate = 1 - verdict.keep[chosen].double().mean()
+        rate = 1 - verdict.keep[chosen].double().mean().item()
         distance = verdict.distance.double()
-        smallest = torch.stack([distance[holdout_video == video].amin() for video in holdout_video.unique()])
-        self._video_tau = torch.quantile(smallest, rate).item()
+        videos = [distance[holdout_video == video] for video in holdout_video.unique()]
+        self._windows = Windows.of(videos, rate, noise)
 
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """The still's and the video's tau: private."""
-        return {"still": self._still_tau, "video": self._video_tau}
+    def thresholds(self, num_frames: int) -> dict[str, float]:
+        """Return the tau of a still, and of a window of a video of so many frames: private.
+
+        Raises `PrivacyError` where held-out videos are too short to say.
+        """
+        if self._windows is None:
+            raise PrivacyError("the gate judged before it was calibrated")
+        return {"still": self._still_tau, "video": self._windows.tau(min(num_frames, self.window or num_frames))}
+
+    def measure(self, strangers: torch.Tensor) -> Figure:
+        """Return the share of patients of the test split that are rejected, one still `n c h w` each.
+
+        Raises `PrivacyError` where it is more than echosdk's policy allows, beyond the doubt of its 95 % interval.
+        """
+        rejected = int((~self._judge(strangers).keep).sum()) if len(strangers) else 0
+        figure = share(STRANGERS, rejected, len(strangers), better="lower", what="patients of the test split")
+        low, high = figure.interval_95 or (0.0, 1.0)
+        if low > MOST_STRANGERS:
+            raise PrivacyError(
+                f"{self.name}: rejects {rejected} of {len(strangers)} patients of the test split (95 % interval "
+                f"{low:.0%} to {high:.0%}), more than the policy's {MOST_STRANGERS:.0%}: what it keeps is no fair "
+                "choice; train it longer, or let it ask less"
+            )
+        return figure
 
     def judge_stills(self, stills: torch.Tensor) -> Verdict:
         """Judge stills `n c h w`, each by itself."""
         return self._judge(stills)
 
     def judge_videos(self, videos: torch.Tensor) -> Verdict:
-        """Judge videos `b t c h w` by the smallest distance of their frames."""
-        if not math.isfinite(self._video_tau):
-            raise PrivacyError("the gate judged before it was calibrated")
-        distance = self._judge(rearrange(videos, "b t c h w -> (b t) c h w")).distance
-        smallest = rearrange(distance, "(b t) -> b t", b=len(videos)).amin(1)
-        return Verdict(keep=smallest >= self._video_tau, distance=smallest, tau=self._video_tau)
+        """Judge videos `b t c h w`, each by itself, by the smallest distance of their frames in every window.
+
+        A window is rejected where its smallest distance is, and so the video's smallest distance decides.
+        """
+        tau = self.thresholds(videos.shape[1])["video"]
+        smallest = torch.stack([self._judge(video).distance.amin() for video in videos])
+        return Verdict(keep=smallest >= tau, distance=smallest, tau=tau)
 
     @property
     def has_features(self) -> bool:

@@ -67,6 +67,11 @@ def read_policy(location: str | None = None) -> tuple[Limit, ...]:
     return tuple(_limit(row, f"{name}: limit {number}") for number, row in enumerate(rows, start=1))
 
 
+def most(figure: str) -> float:
+    """Return what echosdk's own policy allows at most of a figure, or of a group of them."""
+    return next(limit.at_most for limit in read_policy() if limit.figure == figure and limit.at_most is not None)
+
+
 def judge(limits: Sequence[Limit], figures: Sequence[Figure]) -> list[Finding]:
     """Compare every limit with the figures that it names."""
     findings = []

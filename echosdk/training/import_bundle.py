@@ -20,7 +20,7 @@ from echosdk.plugin_set import Choice, PluginSet, resolve
 from echosdk.published_layout import PublishedLayout, PublishedWeights
 from echosdk.registry import Registry
 from echosdk.training.data import check_source, facts_of_source
-from echosdk.training.references import Latents, encode, evenly, keep_references
+from echosdk.training.references import Latents, encode, evenly, keep_references, strangers
 from echosdk.training.stages import ON_PIXELS
 
 
@@ -184,4 +184,5 @@ def _with_references(bundle: Bundle, plugin_set: PluginSet, source: DataSource, 
         return found
 
     train = encoded("train", wanted.references_a_clip, one_each=False)
-    return keep_references(bundle, train, encoded("val", None, one_each=True))
+    test = strangers(source, encoder, plugin_set.fps, bundle.noise_key)
+    return keep_references(bundle, train, encoded("val", None, one_each=True), test)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from echosdk.bundle import PRIVATE, REFERENCES, Bundle, amend
 from echosdk.clips.images import to_images
+from echosdk.clips.store import pixel_clips
 from echosdk.integrity import file_digest, locked, write_whole
+from echosdk.interfaces import DataSource
 from echosdk.seeding import generator
 
 ENCODE_BATCH = 32
@@ -34,10 +36,25 @@ def evenly(length: int, count: int) -> NDArray[np.int64]:
     return chosen
 
 
-def keep_references(bundle: Bundle, train: Sequence[Latents], holdout: Sequence[Latents]) -> Bundle:
+def strangers(source: DataSource, encoder: Any, fps: float, key: bytes) -> torch.Tensor:
+    """Return latents `n c h w` of one frame of each patient of the test split; frames and order are drawn."""
+    one_each = {clip.group: clip for clip in source.clips("test")}
+    found = []
+    for group in sorted(one_each):
+        ((_, frames),) = pixel_clips([one_each[group]], fps)
+        chosen = int(torch.randint(len(frames), (), generator=generator("stranger", group, key=key)))
+        found.append(torch.from_numpy(encode(encoder, frames[chosen : chosen + 1])))
+    order = torch.randperm(len(found), generator=generator("strangers", key=key))
+    return torch.cat(found)[order] if found else torch.zeros(0, *encoder.latent_shape)
+
+
+def keep_references(
+    bundle: Bundle, train: Sequence[Latents], holdout: Sequence[Latents], test: torch.Tensor | None = None
+) -> Bundle:
     """Keep what a filter compares with: latents of some frames of training clips, and of one clip a held-out patient.
 
-    Patients are numbered in an order drawn with the noise key, so that a number says nothing.
+    And `test`, on which the share of strangers that it rejects is measured again, one frame a patient. Patients are
+    numbered in an order drawn with the noise key, so that a number says nothing.
     """
     from safetensors.torch import save
 
@@ -56,6 +73,8 @@ def keep_references(bundle: Bundle, train: Sequence[Latents], holdout: Sequence[
         "holdout_group": numbers(holdout),
         "holdout_video": torch.repeat_interleave(torch.arange(len(lengths)), lengths),
     }
+    if test is not None and len(test):
+        tensors["test"] = test.half()
     content = save(tensors)
     digest = hashlib.sha256(content).hexdigest()
     path = bundle.folder / PRIVATE / REFERENCES

@@ -35,7 +35,7 @@ from echosdk.training.data import (
     tolerant,
 )
 from echosdk.training.recipe import Recipe
-from echosdk.training.references import evenly, keep_references
+from echosdk.training.references import evenly, keep_references, strangers
 from echosdk.training.watch import check_switches
 
 ON_PIXELS = ("encoder", "downstream_validator")
@@ -137,7 +137,7 @@ def train_bundle(training: Training) -> Bundle:
         components["encoder"].to(training.device, torch.float32)  # the same whatever precision a training has
         digest = bundle.manifest.stages["encoder"].public
         latents = latents_of(sources[:wanted], all_pixels[:wanted], components["encoder"], digest, training.place)
-        bundle = _keep_references(bundle, latents[0], training)
+        bundle = _keep_references(bundle, latents[0], components["encoder"], training)
     for kind in KINDS[1:]:
         if kind in learns:
             data = all_pixels if kind in ON_PIXELS else latents
@@ -247,11 +247,12 @@ def _done_key(training: Training, kind: str, done: Stage, fixed: Sequence[str]) 
     return _key(fixed, made_by["use"], published(known), made_by["seed"])
 
 
-def _keep_references(bundle: Bundle, latents: TrainingData, training: Training) -> Bundle:
-    """Keep some frames of every training clip, all of one clip of every held-out patient."""
+def _keep_references(bundle: Bundle, latents: TrainingData, encoder: Any, training: Training) -> Bundle:
+    """Keep some frames of every training clip, all of one clip of a held-out patient, one frame of a test patient."""
     train = [(clip.group, _some_of(clip, training.references_a_clip)) for clip in latents.train]
     one_each = {clip.group: clip for clip in latents.val}.values()
-    return keep_references(bundle, train, [(clip.group, clip.read()) for clip in one_each])
+    test = strangers(training.source, encoder, training.plugin_set.fps, bundle.noise_key)
+    return keep_references(bundle, train, [(clip.group, clip.read()) for clip in one_each], test)
 
 
 def _some_of(clip: StoredClip, count: int) -> NDArray[Any]:

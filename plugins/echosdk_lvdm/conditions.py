@@ -25,7 +25,11 @@ class Scaling:
 
 
 def scalings_of(labels: Sequence[echosdk.Label | echosdk.Category]) -> tuple[Scaling, ...]:
-    """Scale percentages by 100 (the paper's LVEF / 100) and other numbers from their range to 0..1."""
+    """Scale percentages by 100 (the paper's LVEF / 100) and other numbers from their range to 0.5..1.5.
+
+    A token of zeros is the condition that was dropped, so no label's number is 0 and no category's numbers all are. 0 %
+    is the exception, as in the paper: it cannot be told from a dropped condition.
+    """
     found = []
     for label in labels:
         if isinstance(label, echosdk.Category):
@@ -33,7 +37,9 @@ def scalings_of(labels: Sequence[echosdk.Label | echosdk.Category]) -> tuple[Sca
         elif label.unit == "%":
             found.append(Scaling(name=label.name, scale=100.0))
         else:
-            found.append(Scaling(name=label.name, offset=label.low, scale=label.high - label.low))
+            found.append(
+                Scaling(name=label.name, offset=1.5 * label.low - 0.5 * label.high, scale=label.high - label.low)
+            )
     return tuple(found)
 
 

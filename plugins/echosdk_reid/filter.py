@@ -32,6 +32,8 @@ Clips = Sequence[echosdk.StoredClip]
 
 CHUNK = 512
 PAIRS_TO_SCORE = 2000
+FARTHEST = 2  # 1 minus a correlation
+SMALLEST_RANGE = 1e-6  # of an item's own extremes; one value throughout has none
 
 
 @define
@@ -45,8 +47,9 @@ class PearsonReID:
     rejected, is refused.
 
     Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the weights, so a verdict
-    depends on nothing but the item. tau is bound to references, scaling and network: where one of them is another than
-    at calibration, nothing is judged.
+    depends on nothing but the item; with `normalisation` "item" with its own extremes, for weights that were learnt on
+    videos scaled each by itself, as the published ones were. tau is bound to references, scaling and network: where one
+    of them is another than at calibration, nothing is judged.
 
     The paper's pairs shape a head that filtering does not use. `contrast` is the weight of a second loss, on the very
     correlation that the filter goes by; for it a mirrored patient is one more patient. 0 is the paper.
@@ -63,6 +66,7 @@ class PearsonReID:
     copy_percentile: float = field(default=95.0, validator=[ge(0), lt(100)])
     apart: int = field(default=16, validator=ge(1))
     mirrored: bool = False
+    normalisation: Literal["training", "item"] = field(default="training", validator=in_(("training", "item")))
     min_patients: int = field(default=200, validator=ge(1))
     max_rejection: float = field(default=50.0, validator=[gt(0), le(100)])
     contrast: float = field(default=0.0, validator=ge(0))
@@ -199,7 +203,12 @@ class PearsonReID:
         return next(self._network.parameters()).device
 
     def _scaled(self, stills: torch.Tensor) -> torch.Tensor:
-        return (stills.float() - self._low) / (self._high - self._low) * 2 - 1
+        """Scale stills `... c h w` to [-1, 1], on references, held-out and generated ones alike."""
+        stills = stills.float()
+        if self.normalisation == "training":
+            return (stills - self._low) / (self._high - self._low) * 2 - 1
+        low, high = (extreme(stills, (-3, -2, -1), keepdim=True) for extreme in (torch.amin, torch.amax))
+        return (stills - low) / (high - low).clamp(min=SMALLEST_RANGE) * 2 - 1
 
     def _references(self, items: torch.Tensor) -> torch.Tensor:
         """Return the standardised features of references and, where asked for, of them mirrored."""
@@ -208,6 +217,11 @@ class PearsonReID:
     def _settle(self, tau: float) -> None:
         """Take a tau, bound to what it was calibrated with. Raises where it would reject too many innocents."""
         assert self._innocents is not None
+        if not 0 < tau <= FARTHEST:
+            raise echosdk.PrivacyError(
+                f"pearson-reid: tau by {self.calibration!r} is {tau:g}, and a distance is between 0 and {FARTHEST}: "
+                "copies would be kept, or nothing; held-out patients may be among the training references"
+            )
         rejected = 100 * (self._innocents < tau).double().mean().item()
         if rejected > self.max_rejection:
             raise echosdk.PrivacyError(
@@ -215,12 +229,13 @@ class PearsonReID:
                 f"than max_rejection = {self.max_rejection:g} %; train the network longer so that it tells copies from "
                 "strangers, or ask less: percentile, copy_percentile, another calibration"
             )
-        self._tau, self._bound = tau, self._digest()
+        self._tau = tau
+        self._bound = self._digest()
 
     def _digest(self) -> str:
-        """Digest what tau depends on: the references' features, the scaling, the network."""
+        """Digest tau and what it depends on: the references' features, the scaling, the network."""
         assert self._train is not None
-        digest = hashlib.blake2b(repr((self._low, self._high, self.mirrored)).encode())
+        digest = hashlib.blake2b(repr((self._tau, self._low, self._high, self.mirrored, self.normalisation)).encode())
         for tensor in (self._train, *self._network.parameters(), *self._network.buffers()):
             digest.update(tensor.detach().cpu().contiguous().numpy())
         return digest.hexdigest()

@@ -349,13 +349,13 @@ def test_a_filter_that_breaks_in_the_middle_of_a_run_stops_it_and_keeps_what_was
     broken: Any, with_filter: Any, options: Any, tmp_path: Path
 ) -> None:
     class Later(broken):  # type: ignore[misc]
-        """Keep everything at first: once for the held-out, then for stills and videos of the first shard's batches."""
+        """Keep everything at first: the held-out, the test split, then stills and each video of the first shard's batches."""
 
         asked = 0
 
         def judge(self, stills: torch.Tensor) -> Verdict:
             Later.asked += 1
-            if Later.asked > 1 + 2 * 2:
+            if Later.asked > 2 + 2 + 4:
                 return super().judge(stills)
             n = len(stills)
             return Verdict(keep=torch.ones(n, dtype=torch.bool), distance=torch.full((n,), 2.0), tau=1.0)

@@ -14,19 +14,21 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from echosdk import Registry
-from echosdk.bundle import NOISE_KEY, PRIVATE, Bundle, strip
+from echosdk import BundleError, Registry
+from echosdk.bundle import PRIVATE, Bundle, add_stage, strip
 from echosdk.generation.pipeline import Pipeline
 from echosdk.generation.plan import Plan
 from echosdk.interfaces import KINDS, SPLITS
+from echosdk.noise_key import NOISE_KEY
 from echosdk.plugin_set import open_source
 from echosdk.seeding import seed_of
 
 DATA = "phantom?patients=16&frames=40&size=32"  # what the tiny bundle was trained on
 PURPOSES = ("still", "video", "labels")
 CANARY = b"a-planted-record-of-patient-4711"
+RECORD = torch.arange(64).sin()
 
 
 def walk(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -91,7 +93,7 @@ def of_the_bundle(trained_tiny: Bundle, whole: Any, registry: Registry) -> dict[
     plan = Plan.of_public(whole.manifest["plan"])
     gate = Pipeline.load(plan, trained_tiny, registry).gate
     assert gate is not None
-    for what, tau in gate.thresholds.items():
+    for what, tau in gate.thresholds(plan.num_frames).items():
         secrets |= numbers(f"tau of a {what}", tau)
     return secrets
 
@@ -179,6 +181,40 @@ def test_a_record_planted_in_the_private_part_of_every_component_leaves_no_trace
     assert found(tmp_path / "stripped", {"record": CANARY}) == {}
     learned = {path.name for path in (tmp_path / "stripped").iterdir()}
     assert learned == {"bundle.json", "encoder", "image_prior", "video_animator", "downstream_validator"}
+
+
+def test_a_record_that_a_component_of_any_kind_keeps_leaves_no_trace(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Each is saved as a training saves it: what may be published in one folder, what derives from a record in another."""
+
+    class Keeping:
+        def save(self, public: Path, private: Path) -> None:
+            save_file({"weights": torch.zeros(3)}, public / "weights.safetensors")
+            save_file({"record": RECORD, "more": torch.zeros(2)}, private / "records.safetensors")
+            (private / "names.json").write_text(json.dumps({"patient": CANARY.decode()}))
+
+    bundle = Bundle.open(str(tiny_bundle))
+    for kind in KINDS:
+        choice = {"use": "keeping", "parameters": {}, "seed": 0}
+        bundle = add_stage(bundle, kind, Keeping(), None, {"choice": choice, "facts": {}})
+    planted = {"record": RECORD.numpy().tobytes(), "name": CANARY}
+    held = [name for name, data in walk(tiny_bundle) if all(secret in data for secret in [planted["record"]])]
+    assert held == sorted(f"{PRIVATE}/{kind}/records.safetensors" for kind in KINDS)
+    strip(bundle, tmp_path / "stripped")
+    assert found(tmp_path / "stripped", planted) == {}
+    assert {path.parent.name for path in (tmp_path / "stripped").glob("*/weights.safetensors")} == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "image_prior", "video_animator", "downstream_validator"])
+def test_a_record_among_a_components_published_files_is_not_stripped_away_but_refused(
+    kind: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tiny_bundle / kind / "record.safetensors").write_bytes(CANARY)
+    with pytest.raises(BundleError) as error:
+        strip(Bundle.open(str(tiny_bundle)), tmp_path / "stripped")
+    assert str(error.value) == (
+        f"{tiny_bundle / kind}: its files are not those that were trained, and might be private; fetch the bundle again"
+    )
+    assert not (tmp_path / "stripped").exists()
 
 
 def test_rejected_stills_of_the_private_audit_are_not_in_the_dataset(whole: Any, tmp_path: Path) -> None:

@@ -378,7 +378,8 @@ def test_a_dataset_names_its_bundle_without_its_folder_and_asks_where_it_lies(wh
 
 
 def test_reproducing_with_another_bundle_is_refused(whole: Any, tiny_bundle: Path, registry: Registry) -> None:
-    (tiny_bundle / "private" / "noise.key").write_text("00" * 32)
+    references = tiny_bundle / "private" / "references.safetensors"
+    references.write_bytes(references.read_bytes() + b"\0")
     with pytest.raises(PlanError, match="was not made from the bundle"):
         reproduce(Folder.at(str(whole.folder)), bundle=str(tiny_bundle), registry=registry, report=quiet)
 

@@ -174,7 +174,17 @@ def test_labels_are_scaled_as_the_bundle_says() -> None:
         Category(name="view", values=("A4C", "PSAX")),
     )
     token = context(scalings_of(labels), [{"EF": 55.0, "age": 40.0, "view": "PSAX"}])
-    torch.testing.assert_close(token, torch.tensor([[[0.55, 0.25, 0.0, 1.0]]]))
+    torch.testing.assert_close(token, torch.tensor([[[0.55, 0.75, 0.0, 1.0]]]))
+
+
+def test_no_label_is_scaled_to_a_dropped_condition() -> None:
+    """A token of zeros is the dropped one. A percentage of 0 is it too, as in the paper: of those there is no other."""
+    labels = (Label(name="age", unit="years", low=20, high=100), Category(name="view", values=("A4C", "PSAX")))
+    for ages, views in ((20.0, "A4C"), (100.0, "PSAX"), (60.0, "A4C")):
+        for label, value in zip(labels, (ages, views), strict=True):
+            assert context(scalings_of([label]), [{label.name: value}]).abs().max() >= 0.5
+    percent = scalings_of([Label(name="EF", unit="%", low=0, high=100)])
+    assert context(percent, [{"EF": 0.0}]).abs().max() == 0
 
 
 def test_guidance_moves_the_prediction_away_from_the_unconditional_one() -> None:

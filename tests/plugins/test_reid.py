@@ -426,7 +426,7 @@ def test_too_few_patients_are_refused_however_many_frames_they_have() -> None:
     assert PearsonReID().min_patients == 200
 
 
-@pytest.mark.parametrize("change", ["references", "scaling", "network"])
+@pytest.mark.parametrize("change", ["references", "scaling", "network", "tau"])
 def test_tau_is_refused_with_anything_but_what_it_was_calibrated_with(change: str) -> None:
     judge = with_network()
     judge.calibrate(references(items(12)), references(items(6, 1)), torch.Generator())
@@ -436,6 +436,8 @@ def test_tau_is_refused_with_anything_but_what_it_was_calibrated_with(change: st
         judge._train[0, 0] += 1e-9
     elif change == "scaling":
         judge._high += 1
+    elif change == "tau":
+        judge._tau /= 2
     else:
         with torch.no_grad():
             judge._network.model.bn1.running_mean += 1e-3
@@ -451,3 +453,28 @@ def test_mirrored_references_find_a_mirrored_copy() -> None:
         judge.calibrate(references(items(50)), references(items(80, 1)), torch.Generator())
         assert bool(judge.judge(mirrored).keep.any()) is kept
     assert judge.judge(mirrored).distance.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("tau", [0.0, -1e-9, 2.1, float("nan"), float("inf")])
+def test_a_tau_outside_its_range_is_refused(tau: float) -> None:
+    judge = with_network()
+    judge.calibrate(references(items(12)), references(items(6, 1)), torch.Generator())
+    with pytest.raises(echosdk.PrivacyError, match="and a distance is between 0 and 2"):
+        judge._settle(tau)
+
+
+def test_scaled_by_its_own_extremes_an_item_is_the_same_whatever_its_gain() -> None:
+    """For weights that were learnt on videos scaled each by itself; on references and held-out items alike."""
+    changed = 3 * items(20) + 7
+    for option, copied in (("training", False), ("item", True)):
+        judge = with_network()
+        judge.normalisation = option
+        judge.calibrate(references(items(20)), references(items(80, 1)), torch.Generator())
+        distance = judge.judge(changed).distance
+        assert bool((distance < 1e-6).all()) is copied
+        alone = torch.cat([judge.judge(item[None]).distance for item in changed])
+        torch.testing.assert_close(distance, alone, atol=1e-6, rtol=0)
+    assert torch.isfinite(judge._scaled(torch.zeros(2, *SHAPE))).all()
+    judge.normalisation = "training"
+    with pytest.raises(echosdk.PrivacyError, match="are not those that tau was calibrated with"):
+        judge.judge(items(3))

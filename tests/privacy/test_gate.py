@@ -13,6 +13,7 @@ from attrs import define, field
 
 from echosdk import PrivacyError, References, Registry, Verdict
 from echosdk.bundle import Bundle
+from echosdk.plugin_set import open_source
 from echosdk.privacy.gate import IMAGE_BATCH, Gate
 
 NAME = "mean of strangers (echosdk-strangers 1.0)"
@@ -103,7 +104,7 @@ def explode(stills: torch.Tensor) -> Any:
 def test_a_filter_that_breaks_its_contract_closes_the_gate(judge: Any, says: str) -> None:
     gate = calibrated()
     gate._filter.judge = judge
-    for ask in (lambda: gate.judge_stills(level(1, 2, 3)), lambda: gate.judge_videos(level(1, 2, 3)[:, None])):
+    for ask in (lambda: gate.judge_stills(level(1, 2, 3)), lambda: gate.judge_videos(level(1, 2, 3)[None])):
         with pytest.raises(PrivacyError) as error:
             ask()
         assert str(error.value).startswith(f"{NAME}: ")
@@ -134,8 +135,8 @@ def test_it_judges_no_video_before_it_is_calibrated() -> None:
 def test_a_copy_in_any_one_frame_rejects_a_video() -> None:
     """The published code looks at nothing after animation, and at frame 0 only."""
     gate = calibrated()
-    innocent = level(5, 5, 5, 5)
-    for frame in range(4):
+    innocent = level(5, 5, 5)
+    for frame in range(3):
         copied = innocent.clone()
         copied[frame] = 10
         assert gate.judge_videos(torch.stack([innocent, copied])).keep.tolist() == [True, False]
@@ -150,9 +151,28 @@ def test_a_videos_tau_follows_the_rate_at_which_the_filter_rejects_innocent_stil
     gate.calibrate(References(items=level(0), groups=["x"]), holdout, torch.arange(20).repeat(2), b"key")
     # The held-out videos come as near as 1, 2 ... 20
     smallest = torch.arange(1, 21, dtype=torch.float64)
-    assert gate.thresholds == {"still": 0.5 + rejected, "video": pytest.approx(torch.quantile(smallest, rejected / 20).item())}
+    assert gate.thresholds(2) == {"still": 0.5 + rejected, "video": smallest[min(rejected, 19)].item()}
     videos = level(*range(1, 21))[:, None]
     assert gate.judge_videos(videos).keep.sum() == 20 - min(rejected, 19)
+
+
+def test_the_share_of_strangers_that_are_rejected_is_measured_again_on_the_test_split() -> None:
+    figure = calibrated().measure(level(0.1, 4, 5, 6, 7))
+    assert (figure.value, figure.n, figure.better) == (0.2, 5, "lower")
+    assert figure.interval_95 == pytest.approx((0.00505, 0.71642), abs=1e-5)  # Clopper-Pearson
+    assert calibrated().measure(level()[:0]).value is None
+
+
+def test_a_gate_that_rejects_most_strangers_is_closed() -> None:
+    """Beyond doubt: three of four may be chance, nine of ten are not."""
+    gate = calibrated()
+    assert gate.measure(level(0.1, 0.2, 0.3, 6)).value == 0.75
+    with pytest.raises(PrivacyError) as error:
+        gate.measure(level(*[0.1] * 9, 6))
+    assert str(error.value) == (
+        f"{NAME}: rejects 9 of 10 patients of the test split (95 % interval 55% to 100%), more than the policy's 50%: what it "
+        "keeps is no fair choice; train it longer, or let it ask less"
+    )
 
 
 @pytest.mark.parametrize("space", [None, "pixels", 3])
@@ -175,10 +195,11 @@ def test_a_filter_that_wants_images_is_shown_few_at_once() -> None:
     """The images of all held-out frames, or of a whole video, are more than a memory holds."""
     privacy_filter = MeanFilter(space="image")
     gate = gate_of(privacy_filter, Doubling())
+    gate.window = 25
     holdout = References(items=level(*range(100)), groups=[str(i % 4) for i in range(100)])
     gate.calibrate(References(items=level(-9), groups=["x"]), holdout, torch.arange(100) % 4, b"key")
     assert max(len(items) for items in privacy_filter.shown) <= IMAGE_BATCH
-    assert gate.thresholds["video"] == 18.0  # the nearest held-out frame: |2 * 0 - 2 * -9|
+    assert gate.thresholds(100)["video"] == 18.0  # the nearest held-out frame: |2 * 0 - 2 * -9|
     verdict = gate.judge_videos(level(*range(-9, 91))[None])
     assert max(len(items) for items in privacy_filter.shown) <= IMAGE_BATCH
     assert (verdict.keep.tolist(), verdict.distance.tolist()) == ([False], [0.0])
@@ -239,6 +260,18 @@ def test_references_keep_several_frames_of_every_training_video(trained_tiny: Bu
     assert set(counts.values()) == {4}
     assert not set(train.groups) & set(holdout.groups)
     assert video.bincount().tolist() == [20] * len(set(holdout.groups))
+
+
+def test_one_frame_of_each_patient_of_the_test_split_is_kept_and_is_no_reference(
+    trained_tiny: Bundle, registry: Registry
+) -> None:
+    strangers = trained_tiny.strangers()
+    assert strangers is not None
+    test = open_source(registry, "phantom?patients=16&frames=40&size=32").clips("test")
+    assert len(strangers) == len({clip.group for clip in test}) > 0
+    train, holdout, _ = trained_tiny.references()
+    for other in (train.items, holdout.items):
+        assert (strangers[:, None] - other).flatten(2).abs().amax(2).min() > 0
 
 
 def test_references_name_nobody(trained_tiny: Bundle) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from echosdk.clips import VideoFormat, decode_video, encode_video
-from echosdk.generation.dataset import NO_FILTER, rate
+from echosdk.generation.dataset import NO_FILTER
+from echosdk.generation.shards import rate
 from echosdk.report.charts import ticks
 from echosdk.report.page import count, element, join, measured, percent
 from echosdk.report.preview import render_preview, spread
