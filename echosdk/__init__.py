@@ -47,6 +47,7 @@ from echosdk.interfaces import (
 )
 from echosdk.published_layout import PublishedLayout, PublishedWeights
 from echosdk.registry import Registry
+from echosdk.torchvision_operators import define_before_import
 
 if TYPE_CHECKING:
     from echosdk.generation.dataset import open_dataset
@@ -56,6 +57,8 @@ try:
     __version__ = version("echosdk")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
+
+define_before_import()
 
 _LAZY = {"generate": "echosdk.generation.generate", "open_dataset": "echosdk.generation.dataset"}
 

@@ -22,13 +22,14 @@ import attrs
 import cattrs
 import fsspec
 from attrs import evolve, field, frozen
+from attrs.validators import gt, le
 
 from echosdk.documents import read_json
 from echosdk.errors import BundleError
 from echosdk.integrity import digest, file_digest, locked, private_folder, refuse_code, write_whole
 from echosdk.interfaces import KINDS, Category, Label, References, Trainable
 from echosdk.noise_key import NOISE_KEY, NOISE_KEY_OF, read_key, refuse_other_key, write_key
-from echosdk.plugin_set import PluginSet
+from echosdk.plugin_set import MOST_FPS, PluginSet
 from echosdk.registry import Registry
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Manifest:
 
     plugin_set: Mapping[str, Any]
     labels: tuple[Label | Category, ...]
-    fps: float
+    fps: float = field(validator=[gt(0), le(MOST_FPS)])
     frame_shape: tuple[int, ...]
     data: Mapping[str, Any]
     sampling: Mapping[str, Any] = field(factory=dict)

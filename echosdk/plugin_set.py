@@ -59,8 +59,7 @@ class PluginSet:
         except ValueError as error:
             raise PluginSetError(f"{where}: not valid TOML: {error}") from error
         fps, bundle, sampling = table.pop("fps", 32.0), table.pop("bundle", None), table.pop("sampling", {})
-        if type(fps) not in (int, float) or not 0 < fps <= MOST_FPS:
-            raise PluginSetError(f"{where}: fps: wants a positive number up to {MOST_FPS}, got {fps!r}")
+        fps = read_rate(fps, where)
         if bundle is not None and not isinstance(bundle, str):
             raise PluginSetError(f"{where}: bundle: wants the name of a bundle, got {bundle!r}")
         if not isinstance(sampling, dict):
@@ -78,7 +77,7 @@ class PluginSet:
         return cls(
             where=where,
             choices={kind: _choice(table, kind, where) for kind in KINDS},
-            fps=float(fps),
+            fps=fps,
             bundle=bundle,
             sampling=sampling,
         )
@@ -98,7 +97,7 @@ class PluginSet:
     def from_plain(cls, plain: Mapping[str, Any], where: str) -> Self:
         """Read what `to_plain` wrote."""
         choices = {kind: _choice(plain, kind, where) for kind in KINDS}
-        return cls(where=where, choices=choices, fps=plain["fps"], bundle=plain.get("bundle"))
+        return cls(where=where, choices=choices, fps=read_rate(plain["fps"], where), bundle=plain.get("bundle"))
 
     def to_plain(self) -> dict[str, Any]:
         """Return the plugin set as plain values for JSON."""
@@ -128,8 +127,8 @@ def resolve(
     Run parameters: builder's default < bundle < plugin set < `--set`. Shape parameters come from the bundle for the
     `trained` kinds that it holds; `--set` on one of those is an error. `--use` drops the old component's parameters.
     """
-    uses = dict(split_option(text, "--use", "KIND=NAME") for text in use)
-    sets = [split_option(text, "--set", "KIND.KEY=VALUE") for text in set_]
+    uses = dict(split_options(use, "--use", "KIND=NAME"))
+    sets = split_options(set_, "--set", "KIND.KEY=VALUE")
     for kind in [*uses, *(key.partition(".")[0] for key, _ in sets)]:
         if kind not in KINDS:
             raise PluginSetError(f"no kind of component named {kind!r}; {choose(kind, KINDS)}")
@@ -175,7 +174,7 @@ def resolve(
 def with_settings(kind: str, values: Mapping[str, Any], set_: Iterable[str]) -> dict[str, Any]:
     """Return a component's parameters with what `KIND.KEY=VALUE` says of its kind. Nothing is checked against it."""
     changed = dict(values)
-    for key, text in (split_option(text, "--set", "KIND.KEY=VALUE") for text in set_):
+    for key, text in split_options(set_, "--set", "KIND.KEY=VALUE"):
         target, _, path = key.partition(".")
         if target == kind:
             assign(changed, path, option_value(text, f"--set {key}"), f"--set {key}")
@@ -191,6 +190,8 @@ def parse_source(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"{text}: {pair!r} is not KEY=VALUE")
+        if key in parameters:
+            raise InputError(f"{text}: {key!r} is given twice; say it once")
         parameters[key] = option_value(value, f"{text}: {key}")
     return name, parameters
 
@@ -237,6 +238,13 @@ def _writes(registry: Registry, name: str) -> bool:
         return False
 
 
+def read_rate(fps: object, where: str) -> float:
+    """Return a frame rate as it is written; raises `PluginSetError` where it is none."""
+    if type(fps) not in (int, float) or not 0 < fps <= MOST_FPS:  # type: ignore[operator]
+        raise PluginSetError(f"{where}: fps: wants a positive number up to {MOST_FPS}, got {fps!r}")
+    return float(fps)  # type: ignore[arg-type]
+
+
 def _choice(table: Mapping[str, Any], kind: str, where: str) -> Choice:
     if kind not in table:
         raise PluginSetError(f"{where}: {kind}: missing; a plugin set names a component for {', '.join(KINDS)}")
@@ -252,6 +260,17 @@ def split_option(text: str, option: str, form: str) -> tuple[str, str]:
     if not equals or not key or ("." in form.partition("=")[0]) != ("." in key):
         raise PluginSetError(f"{option} {text}: wants {form}")
     return key, value
+
+
+def split_options(texts: Iterable[str], option: str, form: str) -> list[tuple[str, str]]:
+    """Split several `KEY=VALUE`; raises `PluginSetError` where two have one key, since none is meant to be ignored."""
+    pairs = [split_option(text, option, form) for text in texts]
+    values: dict[str, str] = {}
+    for key, value in pairs:
+        if key in values:
+            raise PluginSetError(f"{option} {key}: given twice, as {values[key]!r} and {value!r}; say it once")
+        values[key] = value
+    return pairs
 
 
 def option_value(text: str, where: str) -> Any:

@@ -19,11 +19,10 @@ import pluggy
 from attrs import field, frozen
 
 from echosdk import hookspecs
-from echosdk.errors import PluginError, PluginSetError
+from echosdk.errors import EchoError, PluginError, PluginSetError
 from echosdk.hookspecs import HOOKS, Offered, Resource
 from echosdk.interfaces import CONTRACTS, KINDS, Component
 from echosdk.parameter_values import plain_value, read_value
-from echosdk.torchvision_operators import define_missing_operators
 
 ENTRY_POINT_GROUP = "echosdk"
 
@@ -68,7 +67,6 @@ class Registry:
     def discover(cls) -> Self:
         """Load every plugin of the entry-point group `echosdk`; a plugin that fails to load becomes a problem."""
         points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (_distribution(point), point.name))
-        define_missing_operators()
         return cls.load({_plugin(point): point.load for point in points})
 
     @classmethod
@@ -137,15 +135,23 @@ class Registry:
         return item
 
     def build(self, kind: str, name: str, parameters: Mapping[str, Any], where: str = "") -> Any:
-        """Build a component; wrong keys and values are errors that name file, key and choices."""
+        """Build a component; wrong keys and values are errors that name file, key and choices.
+
+        Whatever else its builder raises is a `PluginError` that names plugin and distribution.
+        """
         component = self.component(kind, name, where)
         checked = check_parameters(component, parameters, where)
         refuse_missing(component, parameters, where)
         try:
             return component.build(**checked)
-        except (ValueError, TypeError) as error:
+        except EchoError:
+            raise
+        except (Exception, SystemExit) as error:  # a stranger's code
             key, message = _key_of(_one_line(error), checked)
-            raise PluginSetError(f"{_at(where, key)}{message.removeprefix(f'{name}: ')}") from error
+            if isinstance(error, ValueError) or (isinstance(error, TypeError) and key):  # of a validator
+                raise PluginSetError(f"{_at(where, key)}{message.removeprefix(f'{name}: ')}") from error
+            plugin = self.offer(kind, name, where).plugin
+            raise PluginError(f"{_at(where)}{name!r} of {plugin} could not be built: {_named(error)}") from error
 
 
 @frozen(kw_only=True)

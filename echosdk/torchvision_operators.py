@@ -3,13 +3,15 @@
 When it is imported, torchvision registers shape functions for two of its compiled operators. Where their library cannot
 be loaded, as beside some CPU-only builds of torch, the import fails with `operator torchvision::nms does not exist`,
 and with it that of `lpips` and, where transformers is installed, of diffusers' models. None of these operators is used
-here. So, before any plugin is loaded, the schemas that are missing are defined, without an implementation: a call of
-such an operator still fails with torchvision's own message, only the import no longer does.
+here. So, when torchvision is first looked for, the schemas that are missing are defined, without an implementation: a
+call of such an operator still fails with torchvision's own message, only the import no longer does.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,21 @@ SCHEMAS = (
 )
 
 _libraries: list[Any] = []  # a definition lives as long as its Library object
+
+
+class _BeforeTorchvision(MetaPathFinder):
+    """Finds nothing; acts once, before torchvision is found."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "torchvision" and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            define_missing_operators()
+
+
+def define_before_import() -> None:
+    """Have the missing schemas defined when torchvision is first looked for; until then torch is not loaded."""
+    if "torchvision" not in sys.modules and not any(isinstance(one, _BeforeTorchvision) for one in sys.meta_path):
+        sys.meta_path.insert(0, _BeforeTorchvision())
 
 
 def define_missing_operators() -> None:

@@ -17,13 +17,11 @@ from echosdk import Registry
 from echosdk.bundle import Bundle
 from echosdk.cli import main
 from echosdk.plugin_set import PluginSet, open_source, resolve
-from echosdk.torchvision_operators import define_missing_operators
 from echosdk.training.stages import Training, train_bundle
 
 pytest_plugins = ["echosdk.testing.fixtures"]
 
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
-define_missing_operators()  # as discovering plugins does; some tests import them directly
 
 TINY_DATA = "phantom?patients=16&frames=40&size=32"
 

@@ -355,3 +355,17 @@ def test_the_summary_says_what_is_inside_and_nothing_private(trained_tiny):
     text = json.dumps(about)
     assert trained_tiny.noise_key.hex() not in text
     assert str(trained_tiny.folder / "private") not in text
+
+
+@pytest.mark.parametrize("fps", [0, -1, 1e6])
+def test_a_frame_rate_that_is_none_is_refused_with_the_file(tiny_bundle, fps):
+    change_manifest(tiny_bundle, lambda plain: plain.update(fps=fps))
+    message = error_of(Bundle.open, str(tiny_bundle))
+    assert message.startswith(f"{tiny_bundle / MANIFEST}: damaged: ")
+    assert "'fps' must be" in message
+
+
+def test_a_frame_rate_in_its_plugin_set_that_is_none_is_refused_with_the_bundle(tiny_bundle):
+    change_manifest(tiny_bundle, lambda plain: plain["plugin_set"].update(fps="16"))
+    message = error_of(lambda: Bundle.open(str(tiny_bundle)).plugin_set, kind=echosdk.PluginSetError)
+    assert message == f"bundle {tiny_bundle}: fps: wants a positive number up to 100000, got '16'"

@@ -102,7 +102,6 @@ BUNDLE = parsed(toml(privacy_filter=OWN + "percentile = 2.0\nwidth = 20"))
         ("percentile = 3.0", BUNDLE, ("privacy_filter.percentile=4",), 4.0),
         ("percentile = 3.0", None, (), 3.0),
         ("", BUNDLE, ("privacy_filter.percentile=4.5",), 4.5),
-        ("", None, ("privacy_filter.percentile=4", "privacy_filter.percentile=5"), 5.0),
     ],
 )
 def test_a_run_parameter_is_default_then_bundle_then_plugin_set_then_set(small, own, bundle, set_, wins):
@@ -372,3 +371,24 @@ def test_a_source_that_cannot_write_is_refused(registry):
     assert error_of(open_layout, registry, "/nowhere", "phantom", kind=echosdk.InputError) == (
         "--layout phantom: this data source can be read, not written"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use": ("stitcher=independent", "stitcher=overlap-blend")},
+         "--use stitcher: given twice, as 'independent' and 'overlap-blend'; say it once"),
+        ({"set_": ("stitcher.overlap=1", "encoder.channels=1", "stitcher.overlap=2")},
+         "--set stitcher.overlap: given twice, as '1' and '2'; say it once"),
+    ],
+)  # fmt: skip
+def test_what_is_said_twice_is_refused(registry, options, message):
+    with pytest.raises(echosdk.PluginSetError) as error:
+        resolve(registry, PluginSet.find("default-tiny", registry), **options)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("text", ["phantom?seed=1&size=32&seed=2", "phantom:/data?location=/other"])
+def test_a_sources_parameter_that_is_said_twice_is_refused(text):
+    with pytest.raises(echosdk.InputError, match="is given twice; say it once"):
+        parse_source(text)

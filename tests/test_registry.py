@@ -378,3 +378,42 @@ def test_an_unknown_name_or_kind_is_not_shown(registry):
         echosdk.PluginSetError, match=r"^--kind: no kind named 'encoders'; did you mean 'encoder'\? choose"
     ):
         show_offers(registry, "vae", kind="encoders")
+
+
+@pytest.mark.parametrize("raised", ["KeyError('feature')", "TypeError('no len')", "SystemExit(0)", "OSError('no disk')"])
+def test_whatever_a_builder_raises_is_an_error_that_names_its_plugin(make_module, raised):
+    module = make_module(
+        "broken",
+        f"""
+        import echosdk
+
+        def build(size: int = 1):
+            raise {raised}
+
+        @echosdk.hookimpl
+        def echosdk_stitchers():
+            yield echosdk.Component(name="broken-one", build=build, summary="")
+        """,
+    )
+    with pytest.raises(echosdk.PluginError) as error:
+        Registry.of(module).build("stitcher", "broken-one", {"size": 2}, where="a.toml: stitcher")
+    assert str(error.value).startswith("a.toml: stitcher: 'broken-one' of broken (module 0) could not be built: ")
+    assert raised.partition("(")[0] in str(error.value)
+
+
+def test_an_error_of_echosdk_in_a_builder_is_left_as_it_is(make_module):
+    module = make_module(
+        "lacking",
+        """
+        import echosdk
+
+        def build():
+            raise echosdk.DataError("run: pip install film")
+
+        @echosdk.hookimpl
+        def echosdk_data_sources():
+            yield echosdk.Component(name="film", build=build, summary="")
+        """,
+    )
+    with pytest.raises(echosdk.DataError, match=r"^run: pip install film$"):
+        Registry.of(module).build("data_source", "film", {})

@@ -54,3 +54,16 @@ def test_an_operator_that_is_missing_still_fails_when_it_is_called():
 def test_every_plugin_loads_without_the_library():
     done = run("import echosdk\nprint([str(problem) for problem in echosdk.Registry.discover().problems])")
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_plugin_is_imported_by_itself_without_the_library():
+    done = run("import echosdk_reid, torchvision\nprint(torchvision.models.resnet18().fc.out_features)")
+    assert (done.stdout, done.returncode) == ("1000\n", 0), done.stderr
+
+
+def test_until_torchvision_is_looked_for_torch_is_not_loaded():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, echosdk\nprint('torch' in sys.modules)"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "False\n", done.stderr

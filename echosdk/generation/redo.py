@@ -18,7 +18,7 @@ from echosdk.generation.pipeline import Pipeline, noise_key
 from echosdk.generation.plan import Plan, parse_shards, sealed, with_private
 from echosdk.generation.progress import Report
 from echosdk.generation.shards import make_shard, parse_result, read_result, two_plans
-from echosdk.plugin_set import assign, option_value, split_option
+from echosdk.plugin_set import assign, option_value, split_options
 from echosdk.registry import Registry
 
 
@@ -62,8 +62,7 @@ def _said_again(plan: Plan, set_: Sequence[str]) -> dict[str, Any]:
     """Return the values of parameters that a plan does not tell, by name."""
     values: dict[str, dict[str, Any]] = {}
     names: set[str] = set()
-    for text in set_:
-        key, value = split_option(text, "--set", "KIND.KEY=VALUE")
+    for key, value in split_options(set_, "--set", "KIND.KEY=VALUE"):
         kind, _, path = key.partition(".")
         name = f"{kind}.{path.partition('.')[0]}"
         if name not in plan.withheld:
