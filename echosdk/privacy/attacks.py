@@ -1,4 +1,4 @@
-"""Guess who was trained on from the models themselves: what was learnt by heart is denoised better than the rest.
+"""Guess who was trained on from the models themselves: what was memorised is denoised better than the rest.
 
 Whoever has no weights cannot do this. It says how much the models hold that a dataset, or weights that leak, may give.
 """

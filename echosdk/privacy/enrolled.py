@@ -86,4 +86,5 @@ def _found(name: str, rejected: int, n: int) -> Figure:
     """Return a share of patients found; its note has the one-sided bound, of which people speak."""
     found = share(name, rejected, n, better="higher", what="simulated patients, enrolled as references, one query each")
     bound = stats.binomtest(rejected, n, alternative="greater").proportion_ci(0.95, "exact").low
-    return attrs.evolve(found, note=f"one-sided 95 % lower bound {bound:.5f}; the threshold is calibrated for these references")
+    note = f"one-sided 95 % lower bound {bound:.5f}; the threshold is calibrated for these references"
+    return attrs.evolve(found, note=note)
