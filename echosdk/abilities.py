@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import torch
 
-    from echosdk.interfaces import DataSource, References, StoredClip
+    from echosdk.interfaces import Clip, Conditions, DataSource, References, StoredClip
 
 
 @runtime_checkable
@@ -22,6 +22,39 @@ class TolerantSource(Protocol):
         """Return this source without them; each is reported in a line. `--skip-bad` asks for it.
 
         What is wrong with a clip's frames is found when they are read; that is not this method's affair.
+        """
+
+
+@runtime_checkable
+class SimulatedSource(Protocol):
+    """What a data source may offer besides, where its patients are simulated: others than its own, and new noise.
+
+    An audit asks a gate about as many patients as it likes, and about the same anatomy as another recording shows it.
+    """
+
+    def others(self, number: int, frames: int, noise: int | None = None) -> Sequence[Sequence[Clip]]:
+        """Return two clips each of `number` patients who are in none of its splits; `frames` frames, far apart in time.
+
+        `noise` renders the same patients and moments with other noise. A clip is rendered when it is read.
+        """
+
+    def again(self, clip: Clip, noise: int) -> Clip:
+        """Return a clip of its own with the same anatomy and motion, and with other noise."""
+
+
+@runtime_checkable
+class DenoisingLosses(Protocol):
+    """What an image prior or a video animator may offer besides: how well it denoises what it is given.
+
+    An audit guesses from it who was trained on.
+    """
+
+    def losses(
+        self, items: torch.Tensor, conditions: Sequence[Conditions], generators: Sequence[torch.Generator]
+    ) -> torch.Tensor:
+        """Return the mean loss of each item, float `n`, over noise levels and noise that its (CPU) generator draws.
+
+        A prior is given stills `n c h w`, an animator videos `n t c h w` with t <= window; each counts by itself.
         """
 
 

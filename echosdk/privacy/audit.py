@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,6 +18,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge
 
+from echosdk.abilities import Embedding
 from echosdk.bundle import Bundle
 from echosdk.clips.images import to_images
 from echosdk.clips.video import decode_video
@@ -26,8 +29,12 @@ from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import load_gate
 from echosdk.generation.plan import Plan
 from echosdk.interfaces import DataSource, Encoder, References
-from echosdk.plugin_set import PluginSet, open_source
+from echosdk.plugin_set import PluginSet, open_source, resolve
+from echosdk.privacy.attacks import Known, attack_model
 from echosdk.privacy.claims import claims
+from echosdk.privacy.drawn import draw
+from echosdk.privacy.enrolled import check_simulated, probe_enrolled
+from echosdk.privacy.expected import expected
 from echosdk.privacy.gate import Gate
 from echosdk.privacy.neighbours import Records
 from echosdk.privacy.policy import judge, read_policy
@@ -41,18 +48,30 @@ from echosdk.privacy.probes import (
     probe_stills,
     probe_videos,
 )
-from echosdk.privacy.records import latent_records, look
+from echosdk.privacy.records import compare, latent_records, look, nearest_counts
+from echosdk.privacy.second import second_network
 from echosdk.privacy.statistics import Figure, plain
 from echosdk.registry import Registry
 
 Report = Callable[[str], None]
+MODELS = ("encoder", "image_prior", "video_animator")
+SPACES = {
+    "latent": "encoder's latents",
+    "filter": "filter's features",
+    "second": "features of a second network, of another seed and other patients",
+}
+"""The spaces in which records are compared."""
+ANOTHER = "The filter is another than the dataset's, or set otherwise; the gate's figures are of that one."
 
 
 @frozen(kw_only=True)
 class Audit:
     """What is audited, and how much of it: at most `patients` of a split are asked about, `videos` of them whole.
 
-    `frames` of each synthetic video are looked at as records.
+    `frames` of each synthetic video are looked at as records, and `stills` are drawn from the prior, to compare what
+    comes before the filter with what comes after. `probe_patients` simulated ones are asked about besides, and
+    `second_network` is the private folder of another network to compare records in. `use` and `set_` change the filter
+    that is audited, as they would `generate`.
     """
 
     out: str
@@ -62,6 +81,11 @@ class Audit:
     patients: int = field(default=3000, validator=ge(1))
     videos: int = field(default=100, validator=ge(0))
     frames: int = field(default=4, validator=ge(1))
+    stills: int = field(default=300, validator=ge(0))
+    probe_patients: int = field(default=0, validator=ge(0))
+    second_network: Path | None = None
+    use: tuple[str, ...] = ()
+    set_: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
 
@@ -84,47 +108,79 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
             f"the bundle says: {bundle.manifest.data['source']} {dict(bundle.manifest.data['parameters'])}"
         )
     device = pick_device(asked.device)
-    plugin_set = PluginSet.from_plain(plan.whole_plugin_set(), where="plan")
-    encoder = plugin_set.build(registry, "encoder")
-    bundle.load("encoder", encoder, plugin_set.choices["encoder"].use)
-    encoder.to(device, torch.float32)
+    simulated = check_simulated(source, asked.source) if asked.probe_patients else None
+    plugin_set, another = _plugin_set(asked, plan, bundle, registry)
+    encoder, prior, animator = (_loaded(kind, plugin_set, bundle, registry, device) for kind in MODELS)
 
     def fresh_gate() -> Gate:
         return load_gate(plugin_set, bundle, registry, encoder)
 
     gate = fresh_gate()
     train, holdout, holdout_video = bundle.references()
-    gate.calibrate(train, holdout, holdout_video, bundle.noise_key)
+    held_out = holdout, holdout_video
+    gate.calibrate(train, *held_out, bundle.noise_key)
     report(f"gate: calibrated on {len(set(holdout.groups))} held-out patients")
+    second = None
+    if asked.second_network is not None:
+        second = second_network(asked.second_network, bundle, registry, held_out, asked.seed, device, report)
 
     samples, videos = _samples(folder, manifest, plan, encoder, asked.frames, report)
     real = _real(source, "train", bundle, plan, train, asked)
     others = _real(source, "test", bundle, plan, train, asked)
     outside = ask_outsiders(gate, encoder, others, asked.videos, asked.seed, report)
+    whole = attrs.evolve(real, patients=real.patients[: asked.videos])
+    probed, known_videos = probe_videos(gate, encoder, whole, asked.seed, report)
     figures = [
         *probe_stills(gate, encoder, real, asked.seed, report),
-        probe_other_videos(fresh_gate, (holdout, holdout_video), bundle.noise_key, encoder, real, asked.seed, report),
-        *probe_videos(gate, encoder, attrs.evolve(real, patients=real.patients[: asked.videos]), report),
+        probe_other_videos(fresh_gate, held_out, bundle.noise_key, encoder, real, asked.seed, report),
+        *probed,
         *outside.figures,
         _holes(manifest),
     ]
+    if simulated:
+        figures += probe_enrolled(
+            fresh_gate, held_out, bundle.noise_key, encoder, simulated, asked.probe_patients, asked.seed, report
+        )
+    drawn = None
+    if asked.stills:
+        drawn = draw(prior, gate, bundle.manifest.labels, asked.stills, asked.seed, report)
+        figures += drawn.figures()
     curves: dict[str, Any] = {}
+    coverage: dict[str, Any] = {}
     patients = np.unique(np.array(train.groups), return_inverse=True)[1]
-    for space, records in _spaces(gate):
-        report(f"records: looking for nearest ones by the {space}'s features")
+    for space, records in _spaces(gate, second):
+        report(f"records: looking for nearest ones by the {SPACES[space]}")
         known = records(train.items, patients)
         outsiders = records(outside.latents, outside.owners) if outside.owners else _none(known)
-        found, roc = look(space, records(samples, videos), known, outsiders, asked.seed)
+        made = records(samples, videos)
+        found, roc = look(space, made, known, outsiders, asked.seed)
+        figures += found
+        curves |= roc
+        coverage[space] = nearest_counts(made, known)
+        for when, shown in (drawn.sets() if drawn else {}).items():
+            one_each = records(shown, np.arange(len(shown)))
+            figures += compare(f"stills.{when}", space, one_each, known, outsiders, asked.seed)
+    stills_of = _one_each(train.items, patients), _one_each(outside.latents, outside.owners)
+    for kind, model, (members, strangers) in (
+        ("image_prior", prior, stills_of),
+        ("video_animator", animator, (known_videos, outside.videos)),
+    ):
+        found, roc = attack_model(kind, model, members, strangers, asked.seed, report)
         figures += found
         curves |= roc
     findings = judge(limits, figures)
     met = all(finding.met for finding in findings)
+    said = claims(figures, plan.privacy_filter, bundle.manifest.data.get("summary", ""))
     return {
         "what": "Evidence for your assessment of singling out, linkability and inference, not a certificate.",
         "dataset": {"plan": plan.digest, "samples": manifest["counts"]["samples"], "filter": _filter(plan)},
         "trained_on": {k: v for k, v in bundle.manifest.data.items() if k != "fingerprint"},
-        "claims": claims(figures, plan.privacy_filter, bundle.manifest.data.get("summary", "")),
-        "figures": [plain(figure) for figure in figures],
+        "claims": [*([ANOTHER] if another else []), *said],
+        "figures": [
+            plain(figure) | {"expected": expected(figure, manifest["counts"]["samples"], len(set(train.groups)))}
+            for figure in figures
+        ],
+        "nearest_of_videos": coverage,
         "roc": curves,
         "policy": asked.policy or "privacy-policy.toml of echosdk",
         "findings": [
@@ -155,8 +211,39 @@ def _bundle(asked: Audit, plan: Plan, registry: Registry) -> Bundle:
     return bundle
 
 
+def _plugin_set(asked: Audit, plan: Plan, bundle: Bundle, registry: Registry) -> tuple[PluginSet, bool]:
+    """Return the plan's plugin set, with another filter or other settings of it where asked, and whether it is so."""
+    own = PluginSet.from_plain(plan.whole_plugin_set(), where="plan")
+    if not asked.use and not asked.set_:
+        return own, False
+    for option in (*asked.use, *asked.set_):
+        if re.split(r"[.=]", option)[0] != "privacy_filter":
+            raise InputError(
+                f"{option}: an audit takes all components but the filter as the dataset was made with them; "
+                "privacy_filter alone may be another"
+            )
+    trained = bundle.manifest.stages
+    wanted = resolve(registry, own, use=asked.use, set_=asked.set_, bundle=bundle.plugin_set, trained=trained)
+    return wanted, wanted.choices["privacy_filter"] != own.choices["privacy_filter"]
+
+
+def _loaded(kind: str, plugin_set: PluginSet, bundle: Bundle, registry: Registry, device: str) -> Any:
+    component = plugin_set.build(registry, kind)
+    bundle.load(kind, component, plugin_set.choices[kind].use)
+    if hasattr(component, "to"):
+        component.to(device, torch.float32)
+    return component
+
+
+def _one_each(latents: torch.Tensor, owners: Any) -> Known:
+    """Return the first still of each patient."""
+    first = np.unique(np.asarray(owners, int), return_index=True)[1]
+    return [(latents[int(row)], {}) for row in first]
+
+
 def _real(source: DataSource, split: Any, bundle: Bundle, plan: Plan, train: References, asked: Audit) -> Real:
     return Real(
+        source=source,
         patients=by_patient(source.clips(split), asked.patients, asked.seed),
         fps=bundle.manifest.fps,
         num_frames=plan.num_frames,
@@ -191,15 +278,21 @@ def _videos(folder: Folder, manifest: dict[str, Any], plan: Plan) -> Iterator[An
                 yield decode_video(sample[plan.format], name=f"{folder.url}/{name}")[0]
 
 
-def _spaces(gate: Gate) -> Iterator[tuple[str, Callable[[torch.Tensor, Any], Records]]]:
-    """Yield the spaces in which records are compared: the encoder's latents, and the filter's own features."""
+def _spaces(gate: Gate, second: Embedding | None) -> Iterator[tuple[str, Callable[[torch.Tensor, Any], Records]]]:
+    """Yield the `SPACES` that there are."""
     yield "latent", latent_records
 
     def by_filter(latents: torch.Tensor, owners: Any) -> Records:
         return Records.of(gate.features(latents), owners)
 
+    def by_second(latents: torch.Tensor, owners: Any) -> Records:
+        assert second is not None
+        return Records.of(second.embed(latents.float()).cpu(), owners)
+
     if gate.has_features:
         yield "filter", by_filter
+    if second is not None:
+        yield "second", by_second
 
 
 def _none(like: Records) -> Records:

@@ -49,10 +49,11 @@ class Nearest:
     other: NDArray[np.float64]
 
 
-def nearest(records: Records, among: Records, *, not_own: bool = False) -> Nearest:
+def nearest(records: Records, among: Records, *, not_own: bool = False, not_itself: bool = False) -> Nearest:
     """Find each record's nearest `among` others, and the nearest one that belongs to another than that nearest's owner.
 
-    With `not_own` the record's own owner is left out: for the records of one set among themselves.
+    For the records of one set among themselves: with `not_own` the record's own owner is left out, with `not_itself`
+    only the record.
     """
     n = len(records)
     first = torch.full((n,), torch.inf, dtype=torch.float64)
@@ -67,6 +68,9 @@ def nearest(records: Records, among: Records, *, not_own: bool = False) -> Neare
             block = 1 - records.features[rows] @ among.features[column : column + COLUMNS].T
             if not_own:
                 block[own[rows, None] == others[None, column : column + COLUMNS]] = torch.inf
+            if not_itself:
+                here = torch.arange(start, start + len(block))[:, None]
+                block[here == torch.arange(column, column + block.shape[1])[None]] = torch.inf
             found.append((column, block))
         return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def look(
     figures = [
         _nearer(space, samples, train, outsiders, random),
         *_ratios(space, samples, train, outsiders, to_train),
-        _authentic(space, samples, train, to_train),
+        *_authentic(space, samples, train, to_train),
         *_coverage(space, samples, train, to_train),
         _duplicates(space, samples, train, random),
     ]
@@ -37,9 +38,23 @@ def look(
     return figures + attacks, curves
 
 
-def _nearer(
-    space: str, samples: Records, train: Records, outsiders: Records, random: np.random.Generator
-) -> Figure:
+def compare(prefix: str, space: str, samples: Records, train: Records, outsiders: Records, seed: int) -> list[Figure]:
+    """Return only the figures of nearest records, under another name: of stills before and after the filter, say."""
+    random = np.random.default_rng([seed, 7])
+    if not len(samples):
+        return []
+    to_train = nearest(samples, train)
+    figures = [
+        _nearer(space, samples, train, outsiders, random),
+        _ratios(space, samples, train, outsiders, to_train)[0],
+        *_authentic(space, samples, train, to_train),
+    ]
+    return [
+        attrs.evolve(figure, name=figure.name.replace("records.", f"{prefix}.", 1), what="stills") for figure in figures
+    ]
+
+
+def _nearer(space: str, samples: Records, train: Records, outsiders: Records, random: np.random.Generator) -> Figure:
     """The share of samples that are nearer to training patients than to as many others (the DCR share)."""
     name, patients = f"records.{space}.nearer-to-training", np.unique(train.owners)
     others = np.unique(outsiders.owners)
@@ -76,16 +91,35 @@ def _ratio(found: Nearest, records: Records) -> Array:
     return ratio
 
 
-def _authentic(space: str, samples: Records, train: Records, to_train: Nearest) -> Figure:
-    """The share of samples farther from their nearest record than that is from another patient's (authenticity)."""
-    own = nearest(train, train, not_own=True).distance
-    _, rows = smallest_by_owner(to_train.distance, samples.owners)
-    authentic = to_train.distance[rows] > own[to_train.index[rows]]
-    note = f"after Alaa et al., arXiv:2102.08921, with the record's nearest of another patient; {PROXY}"
-    return share(
-        f"records.{space}.authentic", int(authentic.sum()), len(rows), better="higher", what="synthetic videos",
-        note=note,
-    )  # fmt: skip
+def _authentic(space: str, samples: Records, train: Records, to_train: Nearest) -> tuple[Figure, Figure]:
+    """The share of samples farther from their nearest record than that record is from its own nearest (authenticity).
+
+    As it is defined, that is any other record; where a patient has several it may be his own, which is near, and hardly
+    a sample is ever nearer. So there is also the share by the record's nearest of another patient.
+    """
+    videos, rows = smallest_by_owner(to_train.distance, samples.owners)
+    source = "Alaa et al., arXiv:2102.08921"
+    found = []
+    for name, own, note in (
+        ("authentic", nearest(train, train, not_itself=True), f"as {source}, define it"),
+        ("authentic-of-patients", nearest(train, train, not_own=True), f"after {source}, by another patient's nearest"),
+    ):
+        authentic = to_train.distance[rows] > own.distance[to_train.index[rows]]
+        found.append(
+            share(f"records.{space}.{name}", int(authentic.sum()), len(videos), better="higher",
+                  what="synthetic videos", note=f"{note}; {PROXY}")
+        )  # fmt: skip
+    return found[0], found[1]
+
+
+def nearest_counts(samples: Records, train: Records) -> dict[str, int]:
+    """Return how many training patients are the nearest of no video, of 1, of 2, of 3 to 5, and of more."""
+    to_train = nearest(samples, train)
+    videos, rows = smallest_by_owner(to_train.distance, samples.owners)
+    _, counts = np.unique(train.owners[to_train.index[rows]], return_counts=True)
+    of_each = np.concatenate([counts, np.zeros(len(np.unique(train.owners)) - len(counts), int)])
+    bins = {"0": (0, 0), "1": (1, 1), "2": (2, 2), "3 to 5": (3, 5), "6 and more": (6, len(videos))}
+    return {name: int(((of_each >= low) & (of_each <= high)).sum()) for name, (low, high) in bins.items()}
 
 
 def _coverage(space: str, samples: Records, train: Records, to_train: Nearest) -> tuple[Figure, Figure]:
@@ -123,21 +157,27 @@ def _membership(
     """Guess who was trained on, from the published videos alone: who is near to one, who is far, who is either."""
     members = _by_owner(nearest(train, samples).distance, train)
     others = _by_owner(nearest(outsiders, samples).distance, outsiders) if len(outsiders) else np.zeros(0)
-    middle = float(np.median(np.concatenate([members, others])))
+    return guesses(f"membership.{space}", members, others, ("near", "far"), random)
+
+
+def guesses(
+    name: str, members: Array, others: Array, sides: tuple[str, str], random: np.random.Generator
+) -> tuple[list[Figure], dict[str, Any]]:
+    """Return how well a score tells members from others, from three sides: who is low, who is high, who is either."""
+    middle = float(np.median(np.concatenate([members, others]))) if len(members) + len(others) else 0.0
     attacks: dict[str, Callable[[Array], Array]] = {
-        "near": lambda distance: -distance,
-        "far": lambda distance: distance,
-        "odd": lambda distance: np.abs(distance - middle),
+        sides[0]: lambda score: -score,
+        sides[1]: lambda score: score,
+        "odd": lambda score: np.abs(score - middle),
     }
     figures, curves = [], {}
-    for attack, score in attacks.items():
-        name = f"membership.{space}.{attack}"
-        ours, theirs = score(members), score(others)
-        figures.append(area_figure(f"{name}.area", ours, theirs, random))
-        figures.append(found_at(f"{name}.found-at-1-percent", ours, theirs, 0.01))
+    for attack, of in attacks.items():
+        ours, theirs = of(members), of(others)
+        figures.append(area_figure(f"{name}.{attack}.area", ours, theirs, random))
+        figures.append(found_at(f"{name}.{attack}.found-at-1-percent", ours, theirs, 0.01))
         if len(others) >= SMALL_RATE_WANTS:
-            figures.append(found_at(f"{name}.found-at-0.1-percent", ours, theirs, 0.001))
-        curves[name] = curve(ours, theirs)
+            figures.append(found_at(f"{name}.{attack}.found-at-0.1-percent", ours, theirs, 0.001))
+        curves[f"{name}.{attack}"] = curve(ours, theirs)
     return figures, curves
 
 

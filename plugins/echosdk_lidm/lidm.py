@@ -28,6 +28,8 @@ from echosdk.training import (
 )
 
 PICTURES = 8
+LOSS_LEVELS = tuple(range(50, TRAINING_STEPS, 100))
+"""Noise levels at which `losses` looks: all parts of the process alike."""
 
 
 @define
@@ -61,6 +63,27 @@ class LIDM:
             prediction = self._network(latents.to(dtype), timestep).sample.float()
             latents = scheduler.step(prediction, timestep, latents, generator=list(generators)).prev_sample
         return latents[..., :height, :width].contiguous()
+
+    @torch.no_grad()
+    def losses(
+        self,
+        items: torch.Tensor,
+        conditions: Sequence[echosdk.Conditions],
+        generators: Sequence[torch.Generator],
+    ) -> torch.Tensor:
+        """Return each still's mean squared error of v over the noise levels `LOSS_LEVELS`."""
+        scheduler = make_scheduler("ddpm")
+        device, dtype = self._network.device, self._network.dtype
+        stills = pad(items.float())
+        found = torch.zeros(len(stills))
+        for level in LOSS_LEVELS:
+            noise = torch.stack([torch.randn(stills.shape[1:], generator=generator) for generator in generators])
+            timestep = torch.full((len(stills),), level)
+            noisy = scheduler.add_noise(stills, noise, timestep).to(device, dtype)
+            prediction = self._network(noisy, timestep.to(device)).sample.float().cpu()
+            error = prediction - scheduler.get_velocity(stills, noise, timestep)
+            found += error.square().mean((1, 2, 3)) / len(LOSS_LEVELS)
+        return found
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
         self._latent = data.shape

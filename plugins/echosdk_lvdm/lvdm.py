@@ -7,6 +7,7 @@ of a video's variance is its anatomy, and a network that is given it need learn 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ from echosdk.training import (
 from echosdk_lvdm.conditions import Scaling, context, scalings_of
 
 PICTURES = 8
+LOSS_LEVELS = (100, 300, 500, 700)
+"""Noise levels at which `losses` looks."""
 
 
 @define
@@ -98,6 +101,26 @@ class LVDM:
         scheduler.set_timesteps(self.num_inference_steps)
         noise = [torch.randn((1, num_frames, *self._latent), generator=generator) for generator in generators]
         return SchedulerDenoising(torch.cat(noise).to(self._network.device), scheduler, list(generators))
+
+    def losses(
+        self,
+        items: torch.Tensor,
+        conditions: Sequence[echosdk.Conditions],
+        generators: Sequence[torch.Generator],
+    ) -> torch.Tensor:
+        """Return each video's mean squared error of v, given its first frame, over the noise levels `LOSS_LEVELS`."""
+        unguided = copy.copy(self)
+        unguided.guidance_scale = 1.0
+        scheduler = make_scheduler("ddpm")
+        videos = items.float()
+        found = torch.zeros(len(videos))
+        for level in LOSS_LEVELS:
+            noise = torch.stack([torch.randn(videos.shape[1:], generator=generator) for generator in generators])
+            timestep = torch.full((len(videos),), level)
+            prediction = unguided.predict(scheduler.add_noise(videos, noise, timestep), level, videos[:, 0], conditions)
+            error = prediction - scheduler.get_velocity(videos, noise, timestep)
+            found += error.square().mean((1, 2, 3, 4)) / len(LOSS_LEVELS)
+        return found
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
         self._latent = data.shape

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from attrs import Attribute, asdict, define, field
+from attrs import Attribute, asdict, define, evolve, field
 from numpy.typing import NDArray
 
 from echosdk import Clip, Label
@@ -23,6 +23,9 @@ Split = Literal["train", "val", "test"]
 
 ENDS: dict[str, tuple[float, float]] = {"train": (0.0, 0.75), "val": (0.75, 0.875), "test": (0.875, 1.0)}
 """Which part of the shuffled patients each split is."""
+
+OTHERS_FIRST, OTHERS_FPS = 10_000_000, 1.6
+"""Numbers of patients that are in no source, and a frame rate at which frames are half a beat apart and more."""
 
 
 def _whole(low: int) -> Any:
@@ -98,17 +101,31 @@ class PhantomSource:
         facts = {"simulator": VERSION, **asdict(self)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
+    def others(self, number: int, frames: int, noise: int | None = None) -> Sequence[Sequence[Clip]]:
+        """Return two clips each of `number` patients of the same population who are in no split of this source."""
+        first = self.first + self.patients + OTHERS_FIRST
+        speckle = self.speckle if noise is None else noise
+        source = evolve(self, patients=number, first=first, videos=2, frames=frames, fps=OTHERS_FPS, speckle=speckle)
+        clips = sorted((clip for split in ENDS for clip in source.clips(split)), key=lambda clip: clip.id)
+        return list(zip(clips[::2], clips[1::2], strict=True))
+
+    def again(self, clip: Clip, noise: int) -> Clip:
+        """Return a clip of this source with other scatterers and noise; the patient, the moment and the motion stay."""
+        named = self._named(clip.id)
+        if named is None:
+            raise ValueError(f"phantom: {clip.id} is not of this source")
+        number, video = named
+        return evolve(clip, load=partial(evolve(self, speckle=noise)._render, Patient.draw(self.seed, number), video))
+
     def tracings(self, clip_id: str) -> Tracing | None:
         """Return the true outline of a clip's left ventricle at end-diastole and end-systole.
 
         None for a clip that holds not both, being shorter than a beat, and for one that is not of this source.
         """
-        named = re.fullmatch(r"phantom-(\d{6,})-(\d+)", clip_id)
+        named = self._named(clip_id)
         if named is None:
             return None
-        number, video = int(named[1]), int(named[2])
-        if not (self.first <= number < self.first + self.patients and video < self.videos):
-            return None
+        number, video = named
         simulation = self._simulate(Patient.draw(self.seed, number), video)
         frames = simulation.ed_frame, simulation.es_frame
         for frame, phase in zip(frames, (0.0, SYSTOLE), strict=True):
@@ -120,6 +137,14 @@ class PhantomSource:
             volumes=(float(simulation.volumes[frames[0]]), float(simulation.volumes[frames[1]])),
             lines=(simulation.tracing(frames[0]), simulation.tracing(frames[1])),
         )
+
+    def _named(self, clip_id: str) -> tuple[int, int] | None:
+        """Return the patient and the video that an id of this source names."""
+        named = re.fullmatch(r"phantom-(\d{6,})-(\d+)", clip_id)
+        if named is None:
+            return None
+        number, video = int(named[1]), int(named[2])
+        return (number, video) if self.first <= number < self.first + self.patients and video < self.videos else None
 
     def _render(self, patient: Patient, video: int) -> NDArray[np.uint8]:
         return self._simulate(patient, video).frames

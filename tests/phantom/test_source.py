@@ -127,3 +127,30 @@ def test_what_holds_no_whole_beat_or_is_of_another_source_has_no_tracing():
     assert source.tracings("phantom-000004-0") is not None
     for other in ("phantom-000003-0", "phantom-000012-0", "phantom-000004-1", "someone", "phantom-4-0"):
         assert source.tracings(other) is None, other
+
+
+def test_others_are_patients_of_no_split_with_two_clips_each():
+    source = PhantomSource(patients=8, frames=4, size=32)
+    mine = {clip.group for split in ("train", "val", "test") for clip in source.clips(split)}
+    others = source.others(9, 3)
+    assert len(others) == 9
+    assert not mine & {clip.group for clips in others for clip in clips}
+    for first, second in others[:2]:
+        assert first.group == second.group
+        assert first.frames.shape == (3, 32, 32)
+        assert not np.array_equal(first.frames, second.frames)
+    again = source.others(9, 3, noise=0)
+    assert [clip.id for clips in again for clip in clips] == [clip.id for clips in others for clip in clips]
+    assert not np.array_equal(again[0][0].frames, others[0][0].frames)
+
+
+def test_the_same_anatomy_is_rendered_again_with_other_noise():
+    source = PhantomSource(patients=8, frames=3, size=64)
+    clip = next(source.clips("train"))
+    again = source.again(clip, 5)
+    assert (again.id, again.labels) == (clip.id, clip.labels)
+    one, other = clip.frames.astype(float), again.frames.astype(float)
+    stranger = list(source.clips("train"))[1].frames.astype(float)
+    assert 0 < np.abs(one - other).mean() < 0.7 * np.abs(one - stranger).mean()
+    with pytest.raises(ValueError, match="is not of this source"):
+        PhantomSource(patients=1, first=99).again(clip, 5)

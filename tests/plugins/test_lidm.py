@@ -77,3 +77,18 @@ def test_every_frame_of_every_clip_is_learnt_from(training_of: Any, data_of: Any
     given = training_of(module, tiny(), data_of(("a", long), ("b", one_frame)))
     drawn = {float(given["example"](torch.Generator().manual_seed(seed))["still"][0, 0, 0]) for seed in range(100)}
     assert drawn == {float(frame[0, 0, 0]) for frame in (*long, *one_frame)}
+
+
+def test_losses_are_each_items_own_and_those_of_a_network_that_says_nothing_are_of_v() -> None:
+    model = random_weights()
+    items = torch.randn(3, 4, 8, 8)
+    conditions: Any = [{}] * 3
+    losses = model.losses(items, conditions, generators(1, 2, 3))
+    alone = model.losses(items[2:], conditions[2:], generators(3))
+    torch.testing.assert_close(losses[2:], alone, atol=1e-5, rtol=1e-4)
+    assert losses.shape == (3,)
+    for parameter in model._network.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.testing.assert_close(  # v has unit variance, as its two parts have
+        model.losses(items, conditions, generators(1, 2, 3)), torch.ones(3), atol=0.25, rtol=0
+    )

@@ -274,3 +274,18 @@ def test_attention_is_said_of_every_block_and_is_somewhere(attention: tuple[bool
     with pytest.raises(ValueError) as error:
         tiny(attention=attention)
     assert str(error.value) == "attention: wants true or false for each of 2 blocks, one of them true"
+
+
+def test_losses_are_each_items_own_and_those_of_a_network_that_says_nothing_are_of_v() -> None:
+    model = random_weights()
+    items = torch.randn(3, 6, 4, 8, 8)
+    conditions: Any = [{"EF": 30.0}, {"EF": 40.0}, {"EF": 60.0}]
+    losses = model.losses(items, conditions, [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)])
+    alone = model.losses(items[2:], conditions[2:], [torch.Generator().manual_seed(3)])
+    torch.testing.assert_close(losses[2:], alone, atol=1e-5, rtol=1e-4)
+    assert losses.shape == (3,)
+    for parameter in model._network.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.testing.assert_close(  # v has unit variance, as its two parts have
+        model.losses(items, conditions, [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]), torch.ones(3), atol=0.25, rtol=0
+    )

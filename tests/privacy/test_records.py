@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from echosdk.privacy.neighbours import Records, nearest
-from echosdk.privacy.records import look
+from echosdk.privacy.records import look, nearest_counts
 from echosdk.privacy.statistics import Figure
 
 PATIENTS, FRAMES = 200, 3
@@ -124,3 +124,23 @@ def test_nearest_records_are_the_same_in_whatever_pieces(size: int, monkeypatch:
         assert found.other[row] == pytest.approx(block[row, other.owners != owner].min(), abs=1e-6)
     among_own = nearest(one, one, not_own=True)
     assert (one.owners[among_own.index] != one.owners).all()
+
+
+def test_authenticity_as_defined_lets_a_patients_own_frame_count(copies: Any) -> None:
+    """A sample between two frames of one patient is farther from both than they are from each other: or it is not."""
+    frames = patients(PATIENTS, 0).reshape(PATIENTS, FRAMES, 24)
+    between = frames[:, :2].mean(1)
+    found = figures(records(between, 1))
+    assert value(found, "records.authentic-of-patients") < 0.1
+    assert value(copies, "records.authentic-of-patients") == 0.0
+
+
+def test_a_record_is_not_its_own_nearest() -> None:
+    found = nearest(TRAIN, TRAIN, not_itself=True)
+    assert (found.index != np.arange(len(TRAIN))).all()
+    assert (TRAIN.owners[found.index] == TRAIN.owners).mean() > 0.9  # but another frame of the patient is
+
+
+def test_patients_are_counted_by_how_often_they_are_nearest() -> None:
+    samples = records(patients(PATIENTS, 0)[: 60 * FRAMES])
+    assert nearest_counts(samples, TRAIN) == {"0": 140, "1": 60, "2": 0, "3 to 5": 0, "6 and more": 0}
