@@ -97,6 +97,16 @@ class ClipEmbedder(Protocol):
 
 
 @runtime_checkable
+class CutOffs(Protocol):
+    """What a downstream validator may offer besides: the values of its label at which somebody decides.
+
+    `validate` says how well readings tell clips under each from the others (a ROC curve).
+    """
+
+    cutoffs: Sequence[float]
+
+
+@runtime_checkable
 class Joins(Protocol):
     """What a stitcher may offer besides: where it joins windows, so that `evaluate` can look there for jumps."""
 

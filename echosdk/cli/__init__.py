@@ -20,6 +20,7 @@ COMMANDS = {
     "audit": "Audit a dataset's privacy against the real data.",
     "evaluate": "Measure a dataset against real data.",
     "validate": "Train on a dataset and on real data, and compare.",
+    "protocol": "All of it, from training to the report.",
     "bundle": "Show, strip or import a bundle.",
     "data": "Show or export a data source.",
     "plugins": "List, show and check what the installed plugins offer; begin a new one.",

@@ -34,7 +34,31 @@ if TYPE_CHECKING:
 )
 @click.option("--no-reconstruction", is_flag=True, help="Leave out the training on reconstructed real videos.")
 @click.option("--relabel", is_flag=True, help="Also train on synthetic videos that the real-trained model labelled.")
-@click.option("--augment", is_flag=True, help="Also train on real and synthetic together, and on a tenth of real.")
+@click.option(
+    "--empirical", is_flag=True, help="Also train on synthetic videos drawn so that their labels are as the real ones."
+)
+@click.option(
+    "--label-noise",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SD",
+    help="Also train on real videos whose labels err by so much, in the label's unit [default: no such row].",
+)
+@click.option("--augment", is_flag=True, help="Also train on real and synthetic together, and on fractions of real.")
+@click.option(
+    "--fraction",
+    "fractions",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Of the real patients, for --augment; may be repeated [default: 0.1].",
+)
+@click.option(
+    "--cutoff",
+    "cutoffs",
+    multiple=True,
+    type=float,
+    help="Value of the label with a ROC curve of its own; may be repeated [default: the validator's own].",
+)
 @click.option(
     "--work",
     type=click.Path(path_type=Path, file_okay=False),
@@ -56,7 +80,11 @@ def command(
     margin: float,
     no_reconstruction: bool,
     relabel: bool,
+    empirical: bool,
+    label_noise: float,
     augment: bool,
+    fractions: tuple[float, ...],
+    cutoffs: tuple[float, ...],
     work: Path | None,
     dtype: str,
     device: str,
@@ -68,7 +96,7 @@ def command(
     Several OUT are several datasets of one kind. Ctrl-C is safe: the same command goes on where it stopped.
     """
     from echosdk.errors import InputError
-    from echosdk.evaluation.validate import Wanted, validate
+    from echosdk.evaluation.validate import FRACTIONS, Wanted, validate
     from echosdk.plugin_set import open_source
     from echosdk.registry import Registry
 
@@ -93,7 +121,11 @@ def command(
             margin=margin,
             reconstruct=not no_reconstruction,
             relabel=relabel,
+            empirical=empirical,
+            label_noise=label_noise,
             augment=augment,
+            fractions=fractions or FRACTIONS,
+            cutoffs=cutoffs or None,
             device=options.pick_device(device),
             dtype=dtype,
         ),
@@ -125,13 +157,28 @@ def _print(found: Validation) -> None:
         many = f"{size.patients} test patients" if size.patients else "more test patients than there can be"
         click.echo(f"  with {size.seeds} seeds: {many}")
     click.echo()
-    head = ("trained on", "tested on", "n", "R2", "MAE", "RMSE", "MAE by seed")
+    head = ("trained on", "tested on", "n", "R2", "MAE", "RMSE", "MAE by seed", "MAE minus that of")
     rows = []
     for row in found.rows:
         figures = (f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (row.r2, row.mae, row.rmse))
         by_seed = ", ".join(f"{mae:.2f}" for mae in row.mae_by_seed)
-        rows.append((row.trained_on, row.tested_on, str(row.mae.n), *figures, by_seed))
+        minus = (
+            row.minus and f"{row.minus.against}: {row.minus.value:+.2f} ({row.minus.low:+.2f} to {row.minus.high:+.2f})"
+        )
+        rows.append((row.trained_on, row.tested_on, str(row.mae.n), *figures, by_seed, minus or "-"))
     options.table(head, rows)
+    areas = [(each, roc) for each in found.agreements for roc in each.roc]
+    if areas:
+        click.echo()
+        what = ("trained on", "tested on", "told apart", "clips under it", "AUC (higher is better)", "n")
+        options.table(
+            what,
+            [
+                (each.trained_on, each.tested_on, f"{found.label} under {roc.cutoff:g}", str(roc.below),
+                 f"{roc.area.value:.3f} ({roc.area.low:.3f} to {roc.area.high:.3f})", str(roc.area.n))
+                for each, roc in areas
+            ],
+        )  # fmt: skip
     for missing in found.not_computed:
         remedy = f" Get it: {missing.remedy}" if missing.remedy else ""
         click.echo(f"not computed: {missing.name}: {missing.why}.{remedy}")

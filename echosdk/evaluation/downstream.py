@@ -186,6 +186,23 @@ def relabelled(clips: Clips, label: str, values: NDArray[Any]) -> list[CachedCli
     ]
 
 
+def with_noise(clips: Clips, label: str, spread: float, seed: int) -> list[CachedClip]:
+    """Return the same clips with labels as somebody would write them down who errs by so much (standard deviation)."""
+    values = np.array([clip.labels[label] for clip in clips], float)
+    return relabelled(clips, label, values + np.random.default_rng([seed, 2]).normal(0, spread, len(values)))
+
+
+def distributed_as(clips: Clips, real: Clips, label: str, seed: int) -> list[CachedClip]:
+    """Return as many of the clips, some more than once, whose labels are distributed as those of the real ones.
+
+    Of each evenly spaced quantile of the real labels the clip with the nearest label is taken.
+    """
+    own = np.array([clip.labels[label] for clip in clips], float)
+    wanted = np.quantile([float(clip.labels[label]) for clip in real], (np.arange(len(own)) + 0.5) / len(own))
+    nearest = [int(np.abs(own - value).argmin()) for value in wanted]
+    return [clips[i] for i in np.random.default_rng([seed, 3]).permutation(nearest)]
+
+
 def share_of_patients(clips: Clips, share: float, seed: int) -> list[CachedClip]:
     """Return the clips of a drawn share of the patients, at least two."""
     groups = sorted({clip.group for clip in clips})

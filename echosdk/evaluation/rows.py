@@ -19,7 +19,8 @@ PATIENTS = "bootstrap of patients, jointly over seeds"
 class Row:
     """One row of table 4: the mean over seeds of R2, MAE and RMSE, and each training's MAE.
 
-    The intervals are of patients alone; how much trainings differ is `mae_by_seed`.
+    The intervals are of patients alone; how much trainings differ is `mae_by_seed`. `minus` is the MAE minus that of
+    `minus.against`, on the same clips, and its interval holds the trainings' variance too; it is no verdict.
     """
 
     trained_on: str
@@ -30,6 +31,7 @@ class Row:
     rmse: Measured
     bias: Measured
     mae_by_seed: tuple[float, ...]
+    minus: Measured | None = None
 
 
 def make_row(

@@ -11,23 +11,27 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from echosdk.abilities import CutOffs
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import BundleError, DataError, DatasetError, InputError
+from echosdk.evaluation.agreement import Agreement, make_agreement
 from echosdk.evaluation.downstream import (
     KIND,
     Arm,
     Bench,
     Clips,
     Exam,
+    distributed_as,
     generated_stores,
     real_stores,
     reconstructed_stores,
     relabelled,
     share_of_patients,
+    with_noise,
 )
 from echosdk.evaluation.evaluate import bundle_of
 from echosdk.evaluation.intervals import RESAMPLES
-from echosdk.evaluation.measurement import NotComputed, finite
+from echosdk.evaluation.measurement import Measured, NotComputed, finite
 from echosdk.evaluation.noninferiority import Comparison, Needed, compare, needed
 from echosdk.evaluation.rows import Row, make_row
 from echosdk.generation.dataset import read_manifest
@@ -43,21 +47,27 @@ MARGIN = 0.5
 """In the label's unit. In a blinded comparison of AI and sonographers (He et al. 2023) the difference was 0.96 points,
 95 % interval 0.54 to 1.34: the margin is under all of that.
 """
-FRACTION = 0.1
+FRACTIONS = (0.1,)
 
 
 @frozen(kw_only=True)
 class Validation:
-    """What `echosdk validate` found. Only `comparison` is a verdict; the other rows are there to understand it."""
+    """What `echosdk validate` found. Only `comparison` is a verdict; the other rows are there to understand it.
+
+    `agreements` are of `rows`, in their order.
+    """
 
     datasets: tuple[str, ...]
     data: str
     validator: str
     label: str
     unit: str
+    low: float
+    high: float
     comparison: Comparison
     needed: tuple[Needed, ...]
     rows: tuple[Row, ...]
+    agreements: tuple[Agreement, ...]
     not_computed: tuple[NotComputed, ...]
 
     def plain(self) -> dict[str, Any]:
@@ -68,7 +78,12 @@ class Validation:
 
 @frozen(kw_only=True)
 class Wanted:
-    """How to compare. `bundle` is whose encoder makes the reconstructions; None takes the dataset's own."""
+    """How to compare. `bundle` is whose encoder makes the reconstructions; None takes the dataset's own.
+
+    `relabel`, `empirical`, `label_noise` (a standard deviation in the label's unit; at 0 there is no such row) and
+    `augment` (with `fractions` of the real patients) add rows. `cutoffs` are values of the label; None takes the
+    validator's own.
+    """
 
     bundle: str | None = None
     plugin_set: str | None = None
@@ -80,7 +95,11 @@ class Wanted:
     margin: float = MARGIN
     reconstruct: bool = True
     relabel: bool = False
+    empirical: bool = False
+    label_noise: float = 0.0
     augment: bool = False
+    fractions: tuple[float, ...] = FRACTIONS
+    cutoffs: tuple[float, ...] | None = None
     device: str = "cpu"
     dtype: str = "float32"
     resamples: int = RESAMPLES
@@ -107,6 +126,10 @@ def validate(
         raise InputError("--seeds: at least 2: with one, nobody knows how much trainings differ by chance")
     if not wanted.margin > 0:
         raise InputError(f"--margin {wanted.margin}: must be above 0, in the label's unit")
+    if wanted.label_noise < 0:
+        raise InputError(f"--label-noise {wanted.label_noise}: must be at least 0, in the label's unit")
+    if outside := [share for share in wanted.fractions if not 0 < share < 1]:
+        raise InputError(f"--fraction {outside[0]}: must be above 0 and under 1")
     folders = [Folder.at(out) for out in outs]
     manifests = [read_manifest(folder) for folder in folders]
     plans = [Plan.of_public(manifest["plan"]) for manifest in manifests]
@@ -128,6 +151,7 @@ def validate(
     if wanted.plugin_set is not None:
         asked = PluginSet.find(wanted.plugin_set, registry)
     plugin_set = resolve(registry, asked, use=wanted.use, set_=wanted.set_)
+    cutoffs = _cutoffs(plugin_set.build(registry, KIND), label, wanted.cutoffs)
     private_folder(work)
 
     real = real_stores(source, plans[0].fps, work, report)
@@ -155,7 +179,7 @@ def validate(
     )
     source_print = source.fingerprint()
     test = Exam(name="real", clips=real["test"], fingerprint=store_fingerprint("r", source_print))
-    study = _Study(bench=bench, label=label.name, wanted=wanted, test=test)
+    study = _Study(bench=bench, label=label, wanted=wanted, test=test, cutoffs=cutoffs)
     on_real = Arm(name="real", train=real["train"], val=real["val"], fingerprint=store_fingerprint("r", source_print))
     names = ["synthetic"] if len(made) == 1 else [f"synthetic {number + 1}" for number in range(len(made))]
     on_made = [
@@ -172,16 +196,16 @@ def validate(
     rows = [study.row(on_real, test, real_read)]
     if wanted.reconstruct:
         arm = _reconstructed(bench, real, plans[0], wanted, source_print, missing)
-        rows += [study.row(arm, test, study.read(arm))] if arm else []
+        rows += [study.row(arm, test, study.read(arm), minus=("real", real_read))] if arm else []
     made_read = [study.read(arm) for arm in on_made]
     for arm, stores, read in zip(on_made, made, made_read, strict=True):
-        rows.append(study.row(arm, test, read))
+        rows.append(study.row(arm, test, read, minus=("real", real_read)))
         if "test" in stores:
             own = Exam(name="synthetic", clips=stores["test"], fingerprint=store_fingerprint("t", arm.fingerprint))
             rows.append(study.row(arm, own, study.read(arm, own)))
         else:
             missing.append(NotComputed(name=f"{arm.name}, tested on synthetic", why="the dataset has no test split"))
-    rows += _more_rows(study, on_real, on_made[0], real)
+    rows += _more_rows(study, on_real, real_read, on_made[0], real)
     true = _labels_of(real["test"], label.name)
     comparison = compare(
         np.abs(real_read - true),
@@ -197,9 +221,12 @@ def validate(
         validator=plugin_set.choices[KIND].use,
         label=label.name,
         unit=label.unit,
+        low=label.low,
+        high=label.high,
         comparison=comparison,
         needed=needed(comparison),
-        rows=tuple(rows),
+        rows=tuple(row for row, _ in rows),
+        agreements=tuple(agreement for _, agreement in rows),
         not_computed=tuple(missing),
     )
 
@@ -207,9 +234,10 @@ def validate(
 @frozen(kw_only=True)
 class _Study:
     bench: Bench
-    label: str
+    label: Label
     wanted: Wanted
     test: Exam
+    cutoffs: tuple[float, ...]
 
     def read(self, arm: Arm, exam: Exam | None = None) -> NDArray[Any]:
         """Return what each seed's training made of a test, `s n`; of the real test split where none is given."""
@@ -218,41 +246,85 @@ class _Study:
             self.bench.report(
                 f"{arm.name}, seed {number} (of {self.wanted.seeds}), tested on {(exam or self.test).name}"
             )
-            found.append(self.bench.predict(arm, number, exam or self.test, self.label))
+            found.append(self.bench.predict(arm, number, exam or self.test, self.label.name))
         return np.stack(found)
 
-    def row(self, arm: Arm, exam: Exam, read: NDArray[Any]) -> Row:
-        true, groups = _labels_of(exam.clips, self.label), np.array([clip.group for clip in exam.clips])
-        return make_row(arm.name, exam.name, read, true, groups, resamples=self.wanted.resamples, seed=self.wanted.seed)
+    def row(
+        self, arm: Arm, exam: Exam, read: NDArray[Any], minus: tuple[str, NDArray[Any]] | None = None
+    ) -> tuple[Row, Agreement]:
+        """Return a row and how its readings agree; `minus` are a row's name and its readings of the same clips."""
+        true, groups = _labels_of(exam.clips, self.label.name), np.array([clip.group for clip in exam.clips])
+        how: Any = {"resamples": self.wanted.resamples, "seed": self.wanted.seed}
+        row = make_row(arm.name, exam.name, read, true, groups, **how)
+        if minus:
+            row = attrs.evolve(row, minus=_difference(minus, read, true, groups, self.wanted.margin, how))
+        return row, make_agreement(arm.name, exam.name, read, true, groups, self.label, self.cutoffs, **how)
 
 
-def _more_rows(study: _Study, on_real: Arm, on_made: Arm, real: Mapping[Any, Any]) -> list[Row]:
+def _difference(
+    minus: tuple[str, NDArray[Any]],
+    read: NDArray[Any],
+    true: NDArray[Any],
+    groups: NDArray[Any],
+    margin: float,
+    how: Any,
+) -> Measured:
+    name, others = minus
+    found = compare(np.abs(others - true), np.abs(read - true)[None], groups, margin, **how)
+    return Measured(
+        name="MAE minus MAE",
+        direction="lower",
+        n=found.patients,
+        value=found.difference,
+        low=found.low,
+        high=found.high,
+        interval="patients and trainings, Satterthwaite",
+        against=name,
+    )
+
+
+def _more_rows(
+    study: _Study, on_real: Arm, real_read: NDArray[Any], on_made: Arm, real: Mapping[Any, Any]
+) -> list[tuple[Row, Agreement]]:
     """Return the rows that are asked for besides. None has a verdict: relabelling distils the real model."""
-    rows = []
-    if study.wanted.relabel:
+    rows, wanted, label, against = [], study.wanted, study.label.name, ("real", real_read)
+
+    def arm(name: str, train: Clips, val: Clips, *about: Any) -> Arm:
+        made_of = store_fingerprint(name, on_real.fingerprint, on_made.fingerprint, wanted.seed, *about)
+        return Arm(name=name, train=train, val=val, fingerprint=made_of)
+
+    if wanted.relabel:
         read = []
-        for number in range(study.wanted.seeds):
+        for number in range(wanted.seeds):
             again = {}
             for split, clips in (("train", on_made.train), ("val", on_made.val)):
                 exam = Exam(name=f"synthetic-{split}", clips=clips, fingerprint=on_made.fingerprint)
-                values = study.bench.predict(on_real, number, exam, study.label)
-                again[split] = relabelled(clips, study.label, values)
-            about = store_fingerprint("relabelled", on_made.fingerprint, on_real.fingerprint, number)
-            arm = Arm(name="synthetic relabelled", train=again["train"], val=again["val"], fingerprint=about)
-            read.append(study.bench.predict(arm, number, study.test, study.label))
-        rows.append(study.row(arm, study.test, np.stack(read)))
-    if study.wanted.augment:
-        some = share_of_patients(real["train"], FRACTION, study.wanted.seed)
-        part = f"{100 * FRACTION:g} % of real"
+                again[split] = relabelled(clips, label, study.bench.predict(on_real, number, exam, label))
+            relabelling = arm("synthetic relabelled", again["train"], again["val"], number)
+            read.append(study.bench.predict(relabelling, number, study.test, label))
+        rows.append(study.row(relabelling, study.test, np.stack(read), minus=against))
+    if wanted.empirical:
+        train, val = (
+            distributed_as(getattr(on_made, split), real[split], label, wanted.seed) for split in ("train", "val")
+        )
+        empirical = arm("synthetic, labels distributed as in real", train, val)
+        rows.append(study.row(empirical, study.test, study.read(empirical), minus=against))
+    if wanted.label_noise:
+        noise = wanted.label_noise
+        train, val = (with_noise(real[split], label, noise, wanted.seed) for split in ("train", "val"))
+        noisy = arm(f"real, labels with noise of {noise:g}", train, val, noise)
+        rows.append(study.row(noisy, study.test, study.read(noisy), minus=against))
+    if wanted.augment:
         plus = [*on_made.train]
-        for name, train in (
-            ("real and synthetic", [*real["train"], *plus]),
-            (part, some),
-            (f"{part} and synthetic", [*some, *plus]),
-        ):
-            about = store_fingerprint(name, on_real.fingerprint, on_made.fingerprint, study.wanted.seed)
-            arm = Arm(name=name, train=train, val=real["val"], fingerprint=about)
-            rows.append(study.row(arm, study.test, study.read(arm)))
+        both = arm("real and synthetic", [*real["train"], *plus], real["val"])
+        rows.append(study.row(both, study.test, study.read(both), minus=against))
+        for share in wanted.fractions:
+            some, part = share_of_patients(real["train"], share, wanted.seed), f"{100 * share:g} % of real"
+            alone = arm(part, some, real["val"])
+            alone_read = study.read(alone)
+            rows.append(study.row(alone, study.test, alone_read, minus=against))
+            both = arm(f"{part} and synthetic", [*some, *plus], real["val"])
+            rows.append(study.row(both, study.test, study.read(both), minus=(part, alone_read)))
     return rows
 
 
@@ -290,6 +362,18 @@ def _label(
             f"{what} no numeric label that the real and the generated videos have in common; these are: {names}"
         )
     return found[0]
+
+
+def _cutoffs(validator: object, label: Label, wanted: tuple[float, ...] | None) -> tuple[float, ...]:
+    """Return the cut-offs that are asked for, else those of the validator that lie in the label's range."""
+    if wanted is None:
+        own = validator.cutoffs if isinstance(validator, CutOffs) else ()
+        return tuple(float(cutoff) for cutoff in own if label.low < cutoff < label.high)
+    if outside := [cutoff for cutoff in wanted if not label.low < cutoff < label.high]:
+        raise InputError(
+            f"--cutoff {outside[0]:g}: lies outside the range of {label.name}, {label.low:g} to {label.high:g}"
+        )
+    return wanted
 
 
 def _check_splits(out: str, plan: Plan) -> None:

@@ -22,3 +22,29 @@ if (all && slow) {
     play(false);
   }
 }
+
+// Tables that can be sorted get buttons as heads. A column whose cells begin with numbers is sorted by those.
+const lead = (cell) => {
+  const found = cell.textContent.trim().replace(/,/g, "").match(/^[<>+]?\s*(-?\d+(\.\d+)?(e[-+]?\d+)?)/i);
+  return found ? Number(found[1]) : NaN;
+};
+for (const table of document.querySelectorAll("table[data-sort]")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const up = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: row.cells[column].textContent, number: lead(row.cells[column]) }));
+      const numeric = column > 0 && rows.some(({ number }) => !Number.isNaN(number));
+      const order = (a, b) => (numeric ? a.number - b.number : a.text.localeCompare(b.text, "en", { numeric: true }));
+      const known = rows.filter(({ number }) => !numeric || !Number.isNaN(number)).sort((a, b) => (up ? order(a, b) : order(b, a)));
+      const unknown = rows.filter(({ number }) => numeric && Number.isNaN(number)); // last, whichever way
+      table.tBodies[0].append(...[...known, ...unknown].map(({ row }) => row));
+    });
+  });
+}

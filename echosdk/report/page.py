@@ -51,15 +51,20 @@ def facts(entries: Mapping[str, str], class_: str = "facts") -> Html:
     return element("dl", *pairs, class_=class_)
 
 
-def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
-    """Return a table whose first column names its rows; every further one is a number, at the right."""
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, wide: bool = False) -> Html:
+    """Return a table whose first column names its rows; every further one is a number, at the right.
+
+    A `wide` one takes the page's whole width, and a click on a column's name sorts it.
+    """
     head = element("tr", *(element("th", name, scope="col") for name in header))
     body = (
         element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
         for first, *rest in rows
     )
-    inner = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    return element("div", inner, class_="table", tabindex="0", role="region", aria_label=caption)
+    parts = element("caption", caption), element("thead", head), element("tbody", *body)
+    inner = element("table", *parts, data_sort=wide)
+    class_ = "table wide" if wide else "table"
+    return element("div", inner, class_=class_, tabindex="0", role="region", aria_label=caption)
 
 
 def render_page(title: str, parts: Iterable[str], warning: str | None = None) -> str:

@@ -39,10 +39,10 @@ def render_preview(
         f"{count(total)} synthetic {'video' if total == 1 else 'videos'}",
         [
             _header(manifest, total),
-            _videos(manifest, samples, read_video),
-            _labels(manifest["labels"], total),
-            _privacy_filter(manifest),
-            _origin(manifest),
+            videos_section(manifest, samples, read_video),
+            labels_section(manifest["labels"], total),
+            filter_section(manifest),
+            origin_section(manifest),
         ],
         warning=manifest.get("warning"),
     )
@@ -99,11 +99,15 @@ def _header(manifest: Mapping[str, Any], total: int) -> Html:
     )
 
 
-def _videos(
-    manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], read_video: Callable[[str], bytes]
+def videos_section(
+    manifest: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    read_video: Callable[[str], bytes],
+    most: int = MAX_VIDEOS,
 ) -> Html:
+    """Return some of the videos, at most so many, with buttons that hold them all."""
     labels, extension = manifest["labels"], manifest["plan"]["format"]
-    chosen = spread(samples, labels, MAX_VIDEOS)
+    chosen = spread(samples, labels, most)
     splits = len({sample["split"] for sample in samples}) > 1
     videos = [_playable(read_video(sample["key"]), extension, sample["fps"]) for sample in chosen]
     tiles = [_tile(sample, labels, video, splits) for sample, (video, _) in zip(chosen, videos, strict=True)]
@@ -164,7 +168,8 @@ def _order(labels: Sequence[Mapping[str, Any]], everything: bool) -> str:
     return f"the values of {labels[0]['name']} one after the other" if labels else "spread evenly over the dataset"
 
 
-def _labels(labels: Sequence[Mapping[str, Any]], total: int) -> Html:
+def labels_section(labels: Sequence[Mapping[str, Any]], total: int) -> Html:
+    """Return how each label is distributed."""
     if not labels:
         return section("Labels", element("p", "These videos have no labels."))
     charts = [
@@ -182,7 +187,8 @@ def _labels(labels: Sequence[Mapping[str, Any]], total: int) -> Html:
     return section("Labels", element("p", text, *outside), element("div", *charts, class_="charts"))
 
 
-def _privacy_filter(manifest: Mapping[str, Any]) -> Html:
+def filter_section(manifest: Mapping[str, Any]) -> Html:
+    """Return what the privacy filter did."""
     plan = manifest["plan"]
     if not plan["privacy_filter"]:
         text = "None was used: no sample was compared with any patient, so there is no rejection to count."
@@ -217,7 +223,8 @@ def _rate(what: str, rate: Mapping[str, Any]) -> tuple[str, ...]:
     return what, hits, n, percent(rate["rate"]), f"{percent(low)} to {percent(high)}"
 
 
-def _origin(manifest: Mapping[str, Any]) -> Html:
+def origin_section(manifest: Mapping[str, Any], beside: str = "Beside this page: ") -> Html:
+    """Return what decided the dataset's bytes; `beside` says where the files with the rest of it lie."""
     plan, hardware = manifest["plan"], manifest["hardware"]
     components = {
         kind.replace("_", " "): element("code", chosen["use"])
@@ -249,7 +256,7 @@ def _origin(manifest: Mapping[str, Any]) -> Html:
         ),
         element(
             "p",
-            "Beside this page: ",
+            beside,
             element("code", "dataset.json"),
             " (the whole plan and every checksum), ",
             element("code", "index.csv"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ class EFRegressor:
     `label` is the first numeric label of the data unless it is named. `size` 0 keeps the frames' size.
     """
 
+    cutoffs: ClassVar[tuple[float, ...]] = (35.0, 40.0, 50.0)
+    """Ejection fractions at which cardiologists decide."""
     architecture: Literal["r2plus1d-18", "small"] = field(
         default="r2plus1d-18", validator=in_(("r2plus1d-18", "small"))
     )

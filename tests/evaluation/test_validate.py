@@ -75,7 +75,9 @@ def by_reader(off: float = 0.0, **more: Any) -> Wanted:
 def validated(made: Path, real: Any, trained_tiny: Bundle, registry: Registry, tmp_path_factory: Any) -> Any:
     """With the tiny regressor, and every row; and the folder that it worked in."""
     work = tmp_path_factory.mktemp("validate") / "work"
-    wanted = Wanted(bundle=str(trained_tiny.folder), seeds=2, relabel=True, augment=True, resamples=500)
+    wanted = Wanted(
+        bundle=str(trained_tiny.folder), seeds=2, relabel=True, empirical=True, label_noise=5.0, augment=True, resamples=500
+    )
     return validate([str(made)], real, "phantom", work, wanted, registry=registry), work, wanted
 
 
@@ -87,6 +89,8 @@ def test_the_rows_are_those_of_table_four_and_what_was_asked_for(validated):
         ("synthetic", "real"),
         ("synthetic", "synthetic"),
         ("synthetic relabelled", "real"),
+        ("synthetic, labels distributed as in real", "real"),
+        ("real, labels with noise of 5", "real"),
         ("real and synthetic", "real"),
         ("10 % of real", "real"),
         ("10 % of real and synthetic", "real"),
@@ -97,6 +101,50 @@ def test_the_rows_are_those_of_table_four_and_what_was_asked_for(validated):
             assert figure.n == (4 if row.tested_on == "synthetic" else 15)
         assert len(row.mae_by_seed) == row.seeds == 2
         assert row.mae.value == pytest.approx(np.mean(row.mae_by_seed))
+    maes = {row.trained_on: row.mae.value for row in found.rows if row.tested_on == "real"}
+    for row in found.rows:
+        if row.tested_on == "synthetic" or row.trained_on == "real":
+            assert row.minus is None
+            continue
+        other = "10 % of real" if row.trained_on == "10 % of real and synthetic" else "real"
+        assert row.minus.against == other
+        assert row.minus.value == pytest.approx(row.mae.value - maes[other])
+        assert row.minus.low < row.minus.value < row.minus.high
+    assert found.rows[2].minus.value == pytest.approx(found.comparison.difference)
+
+
+def test_every_row_has_its_plots_and_the_validators_cut_offs(validated):
+    found, _, _ = validated
+    for row, agreement in zip(found.rows, found.agreements, strict=True):
+        assert (row.trained_on, row.tested_on) == (agreement.trained_on, agreement.tested_on)
+        assert agreement.bias.value == pytest.approx(row.bias.value)
+        assert sum(count for *_, count in agreement.cells) == row.seeds * row.mae.n
+        if row.tested_on == "real":
+            assert [roc.cutoff for roc in agreement.roc] == [35, 40, 50]
+
+
+def test_cut_offs_may_be_asked_for_and_a_validator_without_any_has_no_curve(made, real, readers, tmp_path):
+    none = validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
+    assert all(not each.roc for each in none.agreements)
+    some = validate([str(made)], real, "phantom", tmp_path, by_reader(cutoffs=(45.0,)), registry=readers)
+    assert [[roc.cutoff for roc in each.roc] for each in some.agreements[:2]] == [[45], [45]]
+    assert some.agreements[0].roc[0].area.value == 1  # it errs by the same for all
+
+
+def test_labels_with_noise_and_labels_as_in_the_real_data_are_what_is_trained_on(made, real, readers, tmp_path):
+    Reader.seen.clear()
+    validate([str(made)], real, "phantom", tmp_path, by_reader(seeds=2, empirical=True, label_noise=5.0), registry=readers)
+    on_real, on_made, empirical, noisy = (Reader.seen[i] for i in range(0, 8, 2))
+    error = np.array(noisy["labels"]) - on_real["labels"]
+    assert noisy["train"] == on_real["train"]
+    assert 3 < error.std() < 7
+    assert abs(error.mean()) < 2
+    assert set(empirical["train"]) <= set(on_made["train"])
+    assert len(empirical["labels"]) == len(on_made["labels"])
+    wanted = np.quantile(on_real["labels"], (np.arange(10) + 0.5) / 10)
+    own = np.array(on_made["labels"])
+    nearest = [own[np.abs(own - value).argmin()] for value in wanted]
+    assert sorted(empirical["labels"]) == pytest.approx(sorted(nearest))
 
 
 def test_figures_are_the_validators_own(validated, real, registry, trained_tiny):
@@ -237,6 +285,13 @@ REFUSED = {
         {},
         {"label": "age"},
         "--label age: is no numeric label that the real and the generated videos have in common; these are: simulated_EF",
+    ),
+    "noise under none": ({}, {"label_noise": -1.0}, "--label-noise -1.0: must be at least 0, in the label's unit"),
+    "no fraction": ({}, {"fractions": (1.5,)}, "--fraction 1.5: must be above 0 and under 1"),
+    "a cut-off out of range": (
+        {},
+        {"cutoffs": (95.0,)},
+        "--cutoff 95: lies outside the range of simulated_EF, 10 to 80",
     ),
     "an unknown parameter": ({}, {"set_": (f"{KIND}.nothing=1",)}, "nothing"),
 }
