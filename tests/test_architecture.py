@@ -21,8 +21,8 @@ LONGEST = 400
 
 FLOORS = (
     (
-        "abilities", "errors", "interfaces", "seeding", "devices", "documents", "integrity", "published", "published_layout",
-        "torchvision_operators", "words",
+        "abilities", "errors", "feature_extractor", "interfaces", "seeding", "devices", "documents", "integrity", "published",
+        "published_layout", "torchvision_operators", "words",
     ),
     ("hookspecs", "parameter_values", "clips"),
     ("registry",),
