@@ -85,7 +85,7 @@ class Inception:
 
     @torch.no_grad()
     def classify(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the probabilities `n 1008` of the inception score: the last layer's, without its bias, as published."""
+        """Return the inception score's probabilities `n 1008`, of the last layer without its bias, as published."""
         logits: torch.Tensor = self.embed(images).to(self._device) @ self._last.weight.T
         return logits.double().softmax(1).cpu()
 
