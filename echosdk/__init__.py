@@ -22,6 +22,7 @@ from echosdk.errors import (
     PrivacyError,
     TrainingError,
 )
+from echosdk.feature_extractor import FeatureExtractor, PretrainedWeights
 from echosdk.hookspecs import Resource, hookimpl
 from echosdk.interfaces import (
     Category,
@@ -75,6 +76,7 @@ __all__ = [
     "DownstreamValidator",
     "EchoError",
     "Encoder",
+    "FeatureExtractor",
     "ImagePrior",
     "InputError",
     "Label",
@@ -82,6 +84,7 @@ __all__ = [
     "PlanError",
     "PluginError",
     "PluginSetError",
+    "PretrainedWeights",
     "PrivacyError",
     "PrivacyFilter",
     "PublishedLayout",

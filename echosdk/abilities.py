@@ -107,6 +107,14 @@ class CutOffs(Protocol):
 
 
 @runtime_checkable
+class Classifies(Protocol):
+    """What a feature extractor may offer besides: probabilities of classes, of which an inception score is made."""
+
+    def classify(self, images: torch.Tensor) -> torch.Tensor:
+        """Map images `n k H W` in [-1, 1] to the probabilities `n c` of c classes, float64, on the CPU."""
+
+
+@runtime_checkable
 class Joins(Protocol):
     """What a stitcher may offer besides: where it joins windows, so that `evaluate` can look there for jumps."""
 

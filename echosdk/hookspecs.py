@@ -21,6 +21,7 @@ import pluggy
 from attrs import field, frozen
 from attrs.validators import matches_re
 
+from echosdk.feature_extractor import FeatureExtractor
 from echosdk.interfaces import (
     Component,
     DataSource,
@@ -289,6 +290,38 @@ def echosdk_published_layouts() -> Iterator[Component[PublishedLayout]]:
     raise NotImplementedError
 
 
+@hookspec
+def echosdk_feature_extractors() -> Iterator[Component[FeatureExtractor]]:
+    """Offer networks that somebody else trained, in whose features `echosdk evaluate` compares sets.
+
+    It uses every one whose weights are present; `echosdk weights list` shows all, and `import` converts what a package
+    or a file holds. `build` is called without parameters, and reads nothing.
+
+    ```python
+    import echosdk, torch
+    from safetensors.torch import load_file
+
+    class Directions:
+        title = "five directions"
+        lengths = ()                          # single images; (16, 128) would be clips of so many frames
+        names = {}
+        weights = echosdk.PretrainedWeights(
+            name="directions", what="Five directions in 8x8 pixels", get="the file directions.safetensors of our paper",
+            convert=lambda arrays: {"matrix": arrays["matrix"]})
+        def load(self, weights, device):
+            self.matrix = load_file(weights)["matrix"]
+        def embed(self, images):
+            small = torch.nn.functional.adaptive_avg_pool2d(images.mean(1), 8)
+            return small.flatten(1) @ self.matrix
+
+    @echosdk.hookimpl
+    def echosdk_feature_extractors():
+        yield echosdk.Component(name="directions", build=Directions, summary="Five directions in small images.")
+    ```
+    """
+    raise NotImplementedError
+
+
 HOOKS: dict[str, str] = {
     "encoder": "echosdk_encoders",
     "image_prior": "echosdk_image_priors",
@@ -300,6 +333,7 @@ HOOKS: dict[str, str] = {
     "plugin_set": "echosdk_plugin_sets",
     "bundle": "echosdk_bundles",
     "published_layout": "echosdk_published_layouts",
+    "feature_extractor": "echosdk_feature_extractors",
 }
 """Kind of offer -> name of its hook."""
 

@@ -49,7 +49,7 @@ KINDS = (
 )
 """The six kinds of component of the protocol, in the order in which they are trained."""
 
-CONTRACTS: dict[str, int] = {**dict.fromkeys(KINDS, 1), "data_source": 1, "published_layout": 1}
+CONTRACTS: dict[str, int] = {**dict.fromkeys(KINDS, 1), "data_source": 1, "published_layout": 1, "feature_extractor": 1}
 """The version of each kind's contract below. One that breaks what was written for it gets a new number."""
 
 

@@ -32,7 +32,8 @@ def show_offers(registry: Registry, name: str, kind: str | None = None) -> list[
     offers = [offer for offer in registry.offers if kind in (None, offer.kind)]
     found = [offer for offer in offers if offer.item.name == name]
     if not found:
-        what = kind.replace("_", " ") if kind else "component, data source, plugin set, bundle or published layout"
+        any_kind = "component, data source, plugin set, bundle, published layout or feature extractor"
+        what = kind.replace("_", " ") if kind else any_kind
         raise PluginSetError(f"no {what} named {name!r}; {choose(name, {offer.item.name for offer in offers})}")
     return [{**_row(offer), **_details(offer)} for offer in found]
 

@@ -21,7 +21,8 @@ LONGEST = 400
 
 FLOORS = (
     (
-        "abilities", "errors", "interfaces", "seeding", "devices", "documents", "integrity", "noise_key", "published",
+        "abilities", "errors", "feature_extractor", "interfaces", "seeding", "devices", "documents", "integrity", "noise_key",
+        "published",
         "published_layout", "torchvision_operators", "words",
     ),
     ("hookspecs", "parameter_values", "clips"),

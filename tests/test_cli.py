@@ -151,7 +151,7 @@ def test_the_console_script_ends_without_a_traceback(tmp_path):
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(
-        "echosdk: no component, data source, plugin set, bundle or published layout named 'nothing'; choose from "
+        "echosdk: no component, data source, plugin set, bundle, published layout or feature extractor named 'nothing'; choose from "
     )
 
 

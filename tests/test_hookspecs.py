@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import echosdk
 from echosdk import hookspecs
@@ -17,6 +18,7 @@ from echosdk.hookspecs import HOOKS
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
 from echosdk.training.import_bundle import Import, import_bundle
+from echosdk.training.weights import import_weights
 
 
 def example(hook: str) -> str:
@@ -164,3 +166,14 @@ def test_the_example_of_a_published_layout(make_module, registry, trained_tiny, 
     bundle.load("encoder", ours, "vae")
     assert torch.equal(ours.encode(images), theirs.encode(images))
     assert bundle.stripped
+
+
+def test_the_example_of_a_feature_extractor(offered, make_module, tmp_path, monkeypatch):
+    """Its weights are imported, and it maps images as they say."""
+    registry = Registry.of(make_module("example", example("echosdk_feature_extractors")))
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path / "cache"))
+    save_file({"matrix": torch.eye(64)[:, :5].contiguous()}, tmp_path / "directions.safetensors")
+    extractor = offered("feature_extractor")
+    extractor.load(import_weights("directions", tmp_path / "directions.safetensors", registry), "cpu")
+    assert isinstance(extractor, echosdk.FeatureExtractor)
+    assert torch.equal(extractor.embed(torch.ones(2, 1, 16, 16)), torch.ones(2, 5))

@@ -17,7 +17,8 @@ from echosdk.plugin_template import CONTRACTS, write_plugin
 from echosdk.testing import CONTRACTS as CLASSES
 
 ROOT = Path(__file__).parents[1]
-KINDS = [kind for kind in VERSIONS if kind != "published_layout"]  # that one reads one particular place
+ONE_OF_A_KIND = ("published_layout", "feature_extractor")  # each reads one particular file of somebody's
+KINDS = [kind for kind in VERSIONS if kind not in ONE_OF_A_KIND]
 
 # One process for all: each distribution's tests as `pytest` runs them in its folder.
 DRIVER = """

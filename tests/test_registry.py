@@ -93,7 +93,7 @@ def test_a_misspelt_hook_is_named_with_the_nearest(make_module):
     assert message == (
         "implements the hook 'echosdk_video_animator', which does not exist; did you mean 'echosdk_video_animators'? "
         "choose from echosdk_bundles, echosdk_data_sources, echosdk_downstream_validators, echosdk_encoders, "
-        "echosdk_image_priors, echosdk_plugin_sets, echosdk_privacy_filters, echosdk_published_layouts, echosdk_stitchers, echosdk_video_animators"
+        "echosdk_feature_extractors, echosdk_image_priors, echosdk_plugin_sets, echosdk_privacy_filters, echosdk_published_layouts, echosdk_stitchers, echosdk_video_animators"
     )
     assert not registry.offers
 

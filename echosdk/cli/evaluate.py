@@ -19,9 +19,21 @@ if TYPE_CHECKING:
 @click.option("--bundle", metavar="NAME|PATH|URL", help="Trained state; default: the one the dataset was made from.")
 @click.option("--videos", type=click.IntRange(1), default=500, show_default=True, help="Generated videos to look at.")
 @click.option("--seed", default=0, show_default=True, help="Decides which videos, frames and resamples are drawn.")
+@click.option("--stills", is_flag=True, help="Also draw stills from the bundle: before and after its filter.")
+@click.option("--real-stills", is_flag=True, help="Also animate real held-out stills, in memory; none is kept.")
 @options.device
 @options.as_json
-def command(out: str, data: str, bundle: str | None, videos: int, seed: int, device: str, as_json: bool) -> None:
+def command(
+    out: str,
+    data: str,
+    bundle: str | None,
+    videos: int,
+    seed: int,
+    stills: bool,
+    real_stills: bool,
+    device: str,
+    as_json: bool,
+) -> None:
     """Measure the dataset OUT against real data: images, videos, motion, labels, reconstruction.
 
     Everything is compared with the training and with the held-out split, at one size, with its 95 % interval, and with
@@ -40,6 +52,8 @@ def command(out: str, data: str, bundle: str | None, videos: int, seed: int, dev
         bundle=bundle,
         videos=videos,
         seed=seed,
+        stills=stills,
+        real_stills=real_stills,
         device=options.pick_device(device),
         registry=registry,
         report=options.say,

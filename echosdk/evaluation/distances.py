@@ -1,11 +1,12 @@
 """How far two sets of features lie apart. Features are `n d`, float; the first set is the real one.
 
-None is an "FID": that name belongs to the Fréchet distance on one Inception network's features.
+None is an "FID" by itself: that name belongs to the Fréchet distance on one Inception network's features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,18 @@ FEWEST = 2 * (DENSITY_NEIGHBOURS + 2)
 """Items of a set: half of them still have the neighbours that are asked for."""
 
 
-def measure_sets(real: Features, made: Features, *, features: str, against: str, seed: int = 0) -> list[Measured]:
+def measure_sets(
+    real: Features,
+    made: Features,
+    *,
+    features: str,
+    against: str,
+    seed: int = 0,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> list[Measured]:
     """Measure `made` (`n d`) against as many drawn from `real` (at least `2 n d`); rows are independent of each other.
+
+    `names` says what a measure is called on these features, where it has a name of its own there.
 
     The floor is that of disjoint halves of the real set, each of n: the mean and the 95 % range over random halvings.
     """
@@ -127,7 +138,7 @@ def measure_sets(real: Features, made: Features, *, features: str, against: str,
         low, high = np.quantile(floors, (0.025, 0.975))
         found.append(
             Measured(
-                name=f"{measure.name} ({features})",
+                name=f"{names.get(measure.name, measure.name)} ({features})",
                 direction=measure.direction,
                 n=n,
                 value=value,

@@ -6,28 +6,24 @@ A distance to the training split alone would reward a model that remembers it.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 import torch
-from attrs import define, field, frozen
+from attrs import frozen
 from numpy.typing import NDArray
 
 from echosdk.abilities import Joins
 from echosdk.bundle import Bundle
-from echosdk.clips.array import ArrayClip
 from echosdk.clips.images import to_images
 from echosdk.errors import BundleError, EchoError, InputError, PrivacyError
 from echosdk.evaluation.clips import HELD_OUT, one_of_each_patient, read_generated, read_real
 from echosdk.evaluation.continuity import errors_by_window, frame_differences, seam_ratio_of, window_errors
-from echosdk.evaluation.distances import FEWEST, measure_sets
+from echosdk.evaluation.distances import FEWEST
 from echosdk.evaluation.features import (
-    NEVER_HERE,
-    ClipExtractor,
-    StillExtractor,
+    LPIPS_NETWORKS,
     alexnet,
     of_filter,
     of_validator,
@@ -35,20 +31,20 @@ from echosdk.evaluation.features import (
     pixels,
 )
 from echosdk.evaluation.images import measure_copies, measure_values
+from echosdk.evaluation.in_memory import measure_in_memory
 from echosdk.evaluation.intervals import BOOTSTRAP
 from echosdk.evaluation.labels import measure_labels, measure_windows
 from echosdk.evaluation.measurement import Measured, NotComputed, finite
-from echosdk.evaluation.temporal import Motion, measure_motion, motion_of
+from echosdk.evaluation.pretrained import pretrained
+from echosdk.evaluation.seen import Seen, Tools, image_distances, said, see, video_distances
+from echosdk.evaluation.temporal import measure_motion
 from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
 from echosdk.interfaces import Category, DataSource, Label
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
-from echosdk.seeding import generator
 
-T = TypeVar("T")
-SAY_EVERY_SECONDS = 20.0
 BATCH = 32
 
 
@@ -72,40 +68,6 @@ class Scorecard:
         return plain
 
 
-@define
-class _Tools:
-    """What videos are looked at with, and what of that is missing."""
-
-    stills: list[StillExtractor] = field(factory=list)
-    clips: list[ClipExtractor] = field(factory=list)
-    encoder: Any = None
-    encoder_name: str = ""
-    validator: Any = None
-    missing: list[NotComputed] = field(factory=list)
-
-    def take(self, found: StillExtractor | ClipExtractor | NotComputed) -> None:
-        """Keep an extractor, or that there is none."""
-        if isinstance(found, StillExtractor):
-            self.stills.append(found)
-        elif isinstance(found, ClipExtractor):
-            self.clips.append(found)
-        else:
-            self.missing.append(found)
-
-
-@define
-class _Seen:
-    """What was seen of a set of clips, each read once: one frame of each, features, motion, labels."""
-
-    frames: list[NDArray[np.uint8]] = field(factory=list)
-    clip_features: list[list[NDArray[Any]]] = field(factory=list)
-    motion: list[Motion] = field(factory=list)
-    labels: list[Mapping[str, Any]] = field(factory=list)
-    read: list[Mapping[str, Any]] = field(factory=list)
-    differences: list[NDArray[np.float32]] = field(factory=list)
-    windows: list[NDArray[np.float64]] = field(factory=list)
-
-
 def evaluate(
     out: str,
     source: DataSource,
@@ -115,6 +77,8 @@ def evaluate(
     videos: int = 500,
     seed: int = 0,
     device: str = "cpu",
+    stills: bool = False,
+    real_stills: bool = False,
     registry: Registry | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Scorecard:
@@ -122,7 +86,9 @@ def evaluate(
 
     At most `videos` generated videos are looked at, drawn by the seed, and twice as many of each real split, one of a
     patient. The networks are those of the bundle that the dataset was made from, or of the one that is named; what
-    needs one that is not there is reported as not computed. Raises `InputError` where there is nothing to compare.
+    needs one that is not there is reported as not computed. `stills` draws as many from the bundle, before and after
+    its filter, and `real_stills` animates as many held-out frames: in memory, to be measured, and never written.
+    Raises `InputError` where there is nothing to compare.
     """
     registry = registry or Registry.discover()
     folder = Folder.at(out)
@@ -138,16 +104,16 @@ def evaluate(
             f"{source_name}: {len(train)} training and {len(held_out)} held-out patients, {total} videos in {out}: "
             "a comparison needs at least two patients of each and a video"
         )
-    tools = _tools(opened, plan, registry, device)
+    tools = _tools(opened, plan, registry, device, seed)
     window, seams = _joins(plan, registry, tools)
     report(f"comparing {n} generated videos with {n} training and {n} held-out ones, one of each patient")
 
     drawn = set(np.random.default_rng([seed, total]).permutation(total)[:n].tolist())
     numeric: Label | None = None
-    made = _Seen()
+    made = Seen()
     chosen = (clip for i, clip in enumerate(read_generated(folder, manifest)) if i in drawn)
-    for clip in _said(chosen, n, "generated videos", report):
-        _see(clip, made, tools, plan.fps, seed, read=True)
+    for clip in said(chosen, n, "generated videos", report):
+        see(clip, made, tools, plan.fps, seed, read=True)
         if opened and len(made.read) == 1:
             numeric = _label_read(opened.manifest.labels, made.read[0], tools)
         made.differences.append(frame_differences(clip.frames))
@@ -156,24 +122,20 @@ def evaluate(
     shape = made.frames[0].shape
     seen = {}
     for against, clips in (("train", train), ("held-out", held_out)):
-        seen[against] = _Seen()
+        seen[against] = Seen()
         wanted = clips[: 2 * n]  # two disjoint sets of n, for the floor
-        for clip in _said(read_real(wanted, plan.fps, shape), len(wanted), f"{against} videos", report):
-            _see(clip, seen[against], tools, plan.fps, seed, read=against == "held-out")
+        for clip in said(read_real(wanted, plan.fps, shape), len(wanted), f"{against} videos", report):
+            see(clip, seen[against], tools, plan.fps, seed, read=against == "held-out")
 
     measured: dict[str, list[Measured]] = {"images": [], "videos": [], "motion": [], "labels": []}
     report("measuring distances")
     if n < FEWEST:
         why = f"{n} videos of a kind are compared; it needs {FEWEST}, and as many patients twice in each real split"
         tools.missing.append(NotComputed(name="distances of sets", why=why))
+    if n >= FEWEST:
+        measured["images"] += image_distances(np.stack(made.frames), seen, tools, seed)
+        measured["videos"] += video_distances(made, seen, tools, seed)
     for against, real in seen.items():
-        if n >= FEWEST:
-            for still in tools.stills:
-                ours, theirs = (still.of(to_images(np.stack(each.frames))) for each in (made, real))
-                measured["images"] += measure_sets(theirs, ours, features=still.name, against=against, seed=seed)
-            for i, extractor in enumerate(tools.clips):
-                ours, theirs = (np.stack([row[i] for row in each.clip_features]) for each in (made, real))
-                measured["videos"] += measure_sets(theirs, ours, features=extractor.name, against=against, seed=seed)
         measured["motion"] += measure_motion(real.motion, made.motion, against=against, seed=seed)
     measured["motion"] += _seam_measure(made, seams, tools)
     if numeric:
@@ -183,6 +145,9 @@ def evaluate(
         if made.windows:
             measured["labels"] += measure_windows(numeric, window_errors(np.array(made.windows), window))
     measured["reconstruction"] = _reconstruction(seen["held-out"], tools, n, seed)
+    if n >= FEWEST:
+        asked_for = {name for name, wanted in (("stills", stills), ("real-stills", real_stills)) if wanted}
+        measured |= measure_in_memory(asked_for, opened, plan, registry, device, seen, tools, n, seed, report)
     return Scorecard(
         dataset=out.rstrip("/").rpartition("/")[2],
         data=source_name.partition(":")[0].partition("?")[0],
@@ -203,9 +168,11 @@ def bundle_of(name: str | None, plan: Plan, registry: Registry) -> Bundle | None
     return opened if opened.digest == plan.bundle_digest else None
 
 
-def _tools(bundle: Bundle | None, plan: Plan, registry: Registry, device: str) -> _Tools:
-    tools = _Tools(stills=[pixels()], missing=[*NEVER_HERE])
+def _tools(bundle: Bundle | None, plan: Plan, registry: Registry, device: str, seed: int) -> Tools:
+    tools = Tools(stills=[pixels()])
     tools.take(alexnet())
+    for extractor in pretrained(registry, device, seed):
+        tools.take(extractor)
     if bundle is None:
         why = "the bundle that the dataset was made from is not here"
         what = "labels read again, reconstruction, distances in the bundle's own features"
@@ -236,7 +203,7 @@ def _tools(bundle: Bundle | None, plan: Plan, registry: Registry, device: str) -
     return tools
 
 
-def _joins(plan: Plan, registry: Registry, tools: _Tools) -> tuple[int, list[int]]:
+def _joins(plan: Plan, registry: Registry, tools: Tools) -> tuple[int, list[int]]:
     """Return the animator's window, and the frames before which two windows meet; 0 and none where it is unknown."""
     name = "seam ratio"
     try:
@@ -257,7 +224,7 @@ def _joins(plan: Plan, registry: Registry, tools: _Tools) -> tuple[int, list[int
     return window, list(stitcher.seams(plan.num_frames, window))
 
 
-def _label_read(labels: Sequence[Label | Category], read: Mapping[str, Any], tools: _Tools) -> Label | None:
+def _label_read(labels: Sequence[Label | Category], read: Mapping[str, Any], tools: Tools) -> Label | None:
     """Return the first numeric label that the validator reads; a category is not read again."""
     numeric = [label for label in labels if isinstance(label, Label) and label.name in read]
     if not numeric:
@@ -266,17 +233,7 @@ def _label_read(labels: Sequence[Label | Category], read: Mapping[str, Any], too
     return numeric[0] if numeric else None
 
 
-def _see(clip: ArrayClip, seen: _Seen, tools: _Tools, fps: float, seed: int, *, read: bool) -> None:
-    index = int(torch.randint(clip.num_frames, (), generator=generator(seed, "frame", clip.id)))
-    seen.frames.append(clip.frames[index].copy())
-    seen.clip_features.append([extractor.of(clip) for extractor in tools.clips])
-    seen.motion.append(motion_of(clip.frames, fps))
-    if read and tools.validator is not None:
-        seen.labels.append(clip.labels)
-        seen.read.append(tools.validator.predict(clip))
-
-
-def _seam_measure(made: _Seen, seams: Sequence[int], tools: _Tools) -> list[Measured]:
+def _seam_measure(made: Seen, seams: Sequence[int], tools: Tools) -> list[Measured]:
     if not seams:
         return []
     found = seam_ratio_of(np.array(made.differences), seams)
@@ -296,7 +253,7 @@ def _seam_measure(made: _Seen, seams: Sequence[int], tools: _Tools) -> list[Meas
     ]
 
 
-def _reconstruction(held_out: _Seen, tools: _Tools, n: int, seed: int) -> list[Measured]:
+def _reconstruction(held_out: Seen, tools: Tools, n: int, seed: int) -> list[Measured]:
     """Measure what the encoder makes of one frame of each of n held-out patients."""
     if tools.encoder is None:
         return []
@@ -304,23 +261,15 @@ def _reconstruction(held_out: _Seen, tools: _Tools, n: int, seed: int) -> list[M
     copies = torch.cat([tools.encoder.decode(tools.encoder.encode(part)).cpu() for part in images.split(BATCH)])
     copies = copies.clamp(-1, 1)
     found = measure_copies(images, copies, of=tools.encoder_name, against="held-out", seed=seed)
-    lpips = perceptual_distance()
-    if isinstance(lpips, NotComputed):
-        tools.missing.append(lpips)
-        return found
-    name = f"LPIPS, AlexNet ({tools.encoder_name})"
-    return [*found, measure_values(lpips(images, copies), name, "lower", "held-out", seed)]
+    for net, title in LPIPS_NETWORKS.items():
+        lpips = perceptual_distance(net)
+        if isinstance(lpips, NotComputed):
+            tools.missing.append(lpips)
+        else:
+            name = f"LPIPS, {title} ({tools.encoder_name})"
+            found.append(measure_values(lpips(images, copies), name, "lower", "held-out", seed))
+    return found
 
 
 def _values(rows: Sequence[Mapping[str, Any]], label: Label) -> NDArray[Any]:
     return np.array([row[label.name] for row in rows], float)
-
-
-def _said(items: Iterable[T], total: int, what: str, report: Callable[[str], None]) -> Iterator[T]:
-    """Pass items on and say now and then how many there were."""
-    said = time.monotonic()
-    for number, item in enumerate(items):
-        if time.monotonic() - said > SAY_EVERY_SECONDS:
-            said = time.monotonic()
-            report(f"{what}: {number} of {total}")
-        yield item

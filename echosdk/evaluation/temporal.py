@@ -23,12 +23,14 @@ class Motion:
 
     `amount` is the mean change from a frame to the next, in grey levels. `flicker` is what of it the frame after takes
     back: half the mean second difference, zero for what goes on evenly. `rhythm` is the frequency of most power over
-    all pixels, in Hz. NaN where a video is too short.
+    all pixels, in Hz. `consistency` is the mean correlation of a frame with the next. NaN where a video is too short,
+    or shows one grey.
     """
 
     amount: float
     flicker: float
     rhythm: float
+    consistency: float
 
 
 def motion_of(frames: Frames, fps: float) -> Motion:
@@ -45,11 +47,12 @@ def motion_of(frames: Frames, fps: float) -> Motion:
         amount=float(np.abs(first).mean()) if len(first) else float("nan"),
         flicker=float(np.abs(second).mean() / 2) if len(second) else float("nan"),
         rhythm=rhythm,
+        consistency=_neighbours(values),
     )
 
 
 def measure_motion(real: list[Motion], made: list[Motion], *, against: str, seed: int = 0) -> list[Measured]:
-    """Compare the mean amount, flicker and rhythm of motion with the real one's: each a ratio, 1 is best.
+    """Compare the mean amount, flicker, rhythm and consistency of motion with the real one's: each a ratio, 1 is best.
 
     The floor is the ratio of one half of the real videos to the other, over random halvings.
     """
@@ -57,7 +60,7 @@ def measure_motion(real: list[Motion], made: list[Motion], *, against: str, seed
     halves = np.array([rng.permutation(len(real)) for _ in range(200)])
     middle = len(real) // 2
     found = []
-    for name in ("amount", "flicker", "rhythm"):
+    for name in ("amount", "flicker", "rhythm", "consistency"):
         theirs, ours = (np.array([getattr(motion, name) for motion in motions]) for motions in (real, made))
         theirs, ours = theirs[np.isfinite(theirs)], ours[np.isfinite(ours)]
         if len(theirs) < 2 or len(ours) < 2 or not theirs.mean():
@@ -84,6 +87,16 @@ def measure_motion(real: list[Motion], made: list[Motion], *, against: str, seed
             )
         )
     return found
+
+
+def _neighbours(values: NDArray[np.float32]) -> float:
+    """Return the mean correlation of neighbouring frames of `t H W`."""
+    flat = values.reshape(len(values), -1)
+    flat = flat - flat.mean(1, keepdims=True)
+    size = np.sqrt((flat**2).sum(1))
+    shared = (flat[1:] * flat[:-1]).sum(1)
+    varied = size[1:] * size[:-1] > 0
+    return float((shared[varied] / (size[1:] * size[:-1])[varied]).mean()) if varied.any() else float("nan")
 
 
 def _ratio_interval(above: NDArray[Any], below: NDArray[Any], seed: int) -> tuple[float, float]:

