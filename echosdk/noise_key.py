@@ -39,8 +39,8 @@ def refuse_other_key(path: Path, of: Path, identity: str) -> None:
     """Raise `BundleError` where the key is another bundle's: what is made with it could be replayed there."""
     if of.read_text().strip() != _bound(read_key(path), identity):
         raise BundleError(
-            f"{path}: is the noise key of another bundle; put back the one that was made with this bundle, or fetch the "
-            "bundle again"
+            f"{path}: is the noise key of another bundle; put back the one that was made with this bundle, or fetch "
+            "the bundle again"
         )
 
 

@@ -137,7 +137,7 @@ def read_choices(path: Path | None, given: Mapping[str, Any]) -> Choices:
         except ValueError as error:
             raise InputError(f"{path.name}: not valid TOML: {error}") from error
     table |= given
-    hints = attrs.resolve_types(Choices) and {one.alias: one.type for one in attrs.fields(Choices)}
+    hints: dict[str, Any] = {str(one.alias): one.type for one in attrs.fields(attrs.resolve_types(Choices))}
     for key in table:
         if key not in hints:
             raise InputError(f"{where}: {key}: no such key; {choose(key, hints)}")

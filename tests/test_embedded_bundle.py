@@ -56,10 +56,10 @@ def test_it_holds_what_judging_needs(bundle: Bundle) -> None:
     assert not {*train.groups} & {*holdout.groups}
 
 
-def test_it_says_that_its_filter_was_calibrated_on_few_patients_and_asks_nothing_of_copies(bundle: Bundle) -> None:
+def test_it_says_that_its_filter_was_calibrated_on_few_patients_and_on_copies_too(bundle: Bundle) -> None:
     chosen = bundle.plugin_set.choices["privacy_filter"].parameters
     assert chosen["min_patients"] == bundle.manifest.data["val_patients"] == 100
-    assert (chosen["calibration"], chosen["copy_percentile"]) == ("conformal", 0.0)
+    assert (chosen["calibration"], chosen["copy_percentile"]) == ("conformal", 95.0)
 
 
 def test_it_fits_into_a_package(files: dict[str, Path]) -> None:
