@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--bundle", metavar="NAME|PATH|URL", help="Trained state; default: the one the dataset was made from.")
 @click.option("--videos", type=click.IntRange(1), default=500, show_default=True, help="Generated videos to look at.")
 @click.option("--seed", default=0, show_default=True, help="Decides which videos, frames and resamples are drawn.")
+@click.option("--reconstructions", is_flag=True, help="Also measure held-out videos after the encoder and back.")
 @click.option("--stills", is_flag=True, help="Also draw stills from the bundle: before and after its filter.")
 @click.option("--real-stills", is_flag=True, help="Also animate real held-out stills, in memory; none is kept.")
 @options.device
@@ -29,6 +30,7 @@ def command(
     bundle: str | None,
     videos: int,
     seed: int,
+    reconstructions: bool,
     stills: bool,
     real_stills: bool,
     device: str,
@@ -52,6 +54,7 @@ def command(
         bundle=bundle,
         videos=videos,
         seed=seed,
+        reconstructions=reconstructions,
         stills=stills,
         real_stills=real_stills,
         device=options.pick_device(device),

@@ -31,7 +31,7 @@ from echosdk.evaluation.features import (
     pixels,
 )
 from echosdk.evaluation.images import measure_copies, measure_values
-from echosdk.evaluation.in_memory import measure_in_memory
+from echosdk.evaluation.in_memory import InMemory
 from echosdk.evaluation.intervals import BOOTSTRAP
 from echosdk.evaluation.labels import measure_labels, measure_windows
 from echosdk.evaluation.measurement import Measured, NotComputed, finite
@@ -77,6 +77,7 @@ def evaluate(
     videos: int = 500,
     seed: int = 0,
     device: str = "cpu",
+    reconstructions: bool = False,
     stills: bool = False,
     real_stills: bool = False,
     registry: Registry | None = None,
@@ -86,8 +87,10 @@ def evaluate(
 
     At most `videos` generated videos are looked at, drawn by the seed, and twice as many of each real split, one of a
     patient. The networks are those of the bundle that the dataset was made from, or of the one that is named; what
-    needs one that is not there is reported as not computed. `stills` draws as many from the bundle, before and after
-    its filter, and `real_stills` animates as many held-out frames: in memory, to be measured, and never written.
+    needs one that is not there is reported as not computed. `reconstructions` are as many held-out videos after the
+    encoder, `stills` as many of the bundle's before and after its filter, `real_stills` as many held-out frames that
+    are animated: all in memory, to be measured, and never written.
+
     Raises `InputError` where there is nothing to compare.
     """
     registry = registry or Registry.discover()
@@ -146,8 +149,20 @@ def evaluate(
             measured["labels"] += measure_windows(numeric, window_errors(np.array(made.windows), window))
     measured["reconstruction"] = _reconstruction(seen["held-out"], tools, n, seed)
     if n >= FEWEST:
-        asked_for = {name for name, wanted in (("stills", stills), ("real-stills", real_stills)) if wanted}
-        measured |= measure_in_memory(asked_for, opened, plan, registry, device, seen, tools, n, seed, report)
+        asked_for = {"reconstructions": reconstructions, "stills": stills, "real-stills": real_stills}
+        measured |= InMemory(
+            wanted=frozenset(name for name, wanted in asked_for.items() if wanted),
+            bundle=opened,
+            plan=plan,
+            registry=registry,
+            device=device,
+            seen=seen,
+            tools=tools,
+            held_out=read_real(held_out[:n], plan.fps, shape),
+            n=n,
+            seed=seed,
+            report=report,
+        ).measure()
     return Scorecard(
         dataset=out.rstrip("/").rpartition("/")[2],
         data=source_name.partition(":")[0].partition("?")[0],

