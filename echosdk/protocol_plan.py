@@ -32,10 +32,10 @@ class Planned:
 
 def plan_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> list[Planned]:
     """Return what each step would do. Nothing is made, and no frame is read."""
-    planned, changed = [], False
+    planned: list[Planned] = []
     for step in (step for step in STEPS if step in steps):
-        state, why = _state(protocol, step, changed)
-        changed = changed or state != "done"
+        new = {each.step for each in planned if each.state != "done"}
+        state, why = _state(protocol, step, bool(new if step == "report" else new & {*LASTING}))
         seconds, basis = _estimate(protocol, step)
         planned.append(Planned(step=step, state=state, what=_what(protocol, step) + why, seconds=seconds, basis=basis))
     return planned
@@ -46,7 +46,7 @@ def _state(protocol: Protocol, step: str, changed: bool) -> tuple[str, str]:
     if known is None or not there_is(protocol, step, known):
         return "to do", ""
     if changed and step not in LASTING:
-        return "again", "; a step before it is not done"
+        return "again", "; what it rests on is made anew"
     try:
         now = rests(protocol, step)
     except InputError:

@@ -14,7 +14,9 @@ from jsonschema import Draft202012Validator
 
 from echosdk import Registry
 from echosdk.bundle import Bundle
+from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
+from echosdk.report.scorecard import make_card
 
 SCHEMAS = Path(__file__).parents[1] / "docs/reference/schemas"
 
@@ -45,6 +47,7 @@ def plain(dataset: Path, trained_tiny: Bundle, registry: Registry) -> dict[str, 
         "dataset": json.loads((dataset / "dataset.json").read_text()),
         "sample": sample,
         "plugin-set": tomllib.loads(Path(registry.resource("plugin_set", "default").location).read_text()),
+        "report": make_card(Folder.at(str(dataset))),  # with every part it is tested where one is made: test_protocol
     }
 
 
@@ -52,7 +55,7 @@ def test_there_is_a_schema_of_every_format(plain: dict[str, Any]) -> None:
     assert {path.name for path in SCHEMAS.iterdir()} == {f"{name}.schema.json" for name in plain}
 
 
-@pytest.mark.parametrize("name", ["bundle", "dataset", "sample", "plugin-set"])
+@pytest.mark.parametrize("name", ["bundle", "dataset", "sample", "plugin-set", "report"])
 def test_a_schema_fits_what_is_written(name: str, plain: dict[str, Any]) -> None:
     schema(name).validate(plain[name])
 
@@ -71,6 +74,7 @@ def test_the_schemas_fit_what_the_package_carries(registry: Registry) -> None:
         *[("dataset", key) for key in ("schema", "plan", "counts", "rejected", "labels", "shards", "files")],
         *[("sample", key) for key in ("labels", "fps", "num_frames", "split")],
         *[("plugin-set", key) for key in ("fps", "bundle", "encoder", "stitcher")],
+        *[("report", key) for key in ("schema", "verdicts", "validation", "audit", "evaluation", "dataset", "seconds")],
     ],
 )
 def test_a_schema_refuses_a_key_of_the_wrong_type_and_one_it_does_not_know(

@@ -10,11 +10,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Final
+
+_NUMBER = re.compile(r"[<>+-]?\s*\d|-?$|not\s+measured$")
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -54,12 +57,18 @@ def facts(entries: Mapping[str, str], class_: str = "facts") -> Html:
 def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, wide: bool = False) -> Html:
     """Return a table whose first column names its rows; every further one is a number, at the right.
 
-    A `wide` one takes the page's whole width, and a click on a column's name sorts it.
+    A `wide` one takes the page's whole width, a click on a column's name sorts it, and words are at the left.
     """
-    head = element("tr", *(element("th", name, scope="col") for name in header))
+    rows = [tuple(row) for row in rows]
+    words = [wide and not all(_NUMBER.match(row[i]) for row in rows) for i in range(len(header))]
+
+    def cell(tag: str, text: str, i: int, **more: str) -> Html:
+        return element(tag, text, **more, **({"class_": "words"} if words[i] and i else {}))
+
+    head = element("tr", *(cell("th", name, i, scope="col") for i, name in enumerate(header)))
     body = (
-        element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
-        for first, *rest in rows
+        element("tr", element("th", row[0], scope="row"), *(cell("td", text, i) for i, text in enumerate(row) if i))
+        for row in rows
     )
     parts = element("caption", caption), element("thead", head), element("tbody", *body)
     inner = element("table", *parts, data_sort=wide)

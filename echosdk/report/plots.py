@@ -99,7 +99,7 @@ def curves(title: str, x_name: str, y_name: str, drawn: Mapping[str, Sequence[Po
     """Return up to three curves in the unit square, such as ROC curves, told apart by their dashes."""
     axes = Axes((0.0, 1.0), (0.0, 1.0))
     paths = [_path(style, axes, points) for style, points in zip(STYLES, drawn.values(), strict=False)]
-    drawing = [*axes.frame(x_name, y_name), _line("limit", LEFT, axes.up(0), WIDTH - RIGHT, axes.up(1)), *paths]
+    drawing = [*axes.frame(x_name, y_name), _line("guide", LEFT, axes.up(0), WIDTH - RIGHT, axes.up(1)), *paths]
     at = sorted({round(i / 10, 1) for i in range(11)})
     rows = [(f"{x:g}", *(f"{_value_at(points, x):.2f}" for points in drawn.values())) for x in at]
     numbers = table(f"{title}: {y_name}", (x_name, *drawn), rows)

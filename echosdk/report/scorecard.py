@@ -143,10 +143,11 @@ def _header(card: Mapping[str, Any], total: int) -> Html:
     usefulness = "No model was trained on it and compared: run the step validate."
     if validation:
         it, unit = validation["comparison"], _unit(validation)
+        more = "more" if it["difference"] > 0 else "less"
         usefulness = (
-            f"A model trained on it errs by {it['difference']:+.2f}{unit} more than one trained on real data (95 % "
-            f"interval {it['low']:+.2f} to {it['high']:+.2f}; margin {it['margin']:g}), on {it['patients']} real test "
-            "patients."
+            f"A model trained on it errs by {abs(it['difference']):.2f}{unit} {more} than one trained on real data, on "
+            f"{it['patients']} real test patients. 95 % interval of the difference: {it['low']:+.2f} to "
+            f"{it['high']:+.2f}; margin: {it['margin']:g}."
         )
     privacy = "It was not audited: run the step audit."
     if audit:
@@ -220,10 +221,7 @@ def usefulness_sections(validation: Mapping[str, Any]) -> list[Html]:
 
 
 def _table_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    figures = (
-        f"{row[name]['value']:.3g} ({row[name]['low']:.3g} to {row[name]['high']:.3g})"
-        for name in ("r2", "mae", "rmse")
-    )
+    figures = (_figure(row[name]) for name in ("r2", "mae", "rmse"))
     minus = row["minus"]
     said = f"{minus['value']:+.2f} ({minus['low']:+.2f} to {minus['high']:+.2f}), {minus['against']}" if minus else "-"
     return row["trained_on"], row["tested_on"], str(row["mae"]["n"]), *figures, said
@@ -244,8 +242,9 @@ def _plots(validation: Mapping[str, Any]) -> Html:
     for each in main:
         title = f"Trained on {each['trained_on']}, tested on {each['tested_on']}"
         drawn.append(scatter(title, name, unit, each["cells"], validation["low"], validation["high"]))
-        limits = (each[key]["value"] for key in ("bias", "lower", "upper"))
-        drawn.append(bland_altman(title, name, unit, each["cells"], *limits))
+        limits = [each[key]["value"] for key in ("bias", "lower", "upper")]
+        if None not in limits:  # of a single clip there are none
+            drawn.append(bland_altman(title, name, unit, each["cells"], *limits))
     tested = [each for each in main if each["tested_on"] == "real"][:3]
     for i, roc in enumerate(tested[0]["roc"] if tested else []):
         under = f"{name} under {roc['cutoff']:g}{unit and NO_BREAK + unit}"
@@ -262,7 +261,13 @@ def _plots(validation: Mapping[str, Any]) -> Html:
 
 def _audit(audit: Mapping[str, Any]) -> Html:
     findings = [
-        (each["figure"], "met" if each["met"] else "not met", _number(each["reached"]), each["wants"], each["why"])
+        (
+            each["figure"],
+            "met" if each["met"] else f"not{NO_BREAK}met",
+            _number(each["reached"]),
+            each["wants"],
+            each["why"],
+        )
         for each in audit["findings"]
     ]
     figures = [
@@ -287,10 +292,10 @@ def _audit(audit: Mapping[str, Any]) -> Html:
     return section(
         "Privacy audit",
         element("ul", *(element("li", claim) for claim in audit["claims"]), class_="claims"),
-        table(f"Limits of {audit['policy']}", ("figure", "", "reached", "wants", "why"), findings, wide=True),
+        table(f"Limits of {audit['policy']}", ("figure", "limit", "reached", "wants", "why"), findings, wide=True),
         table(
             "All figures of the audit; 95 % intervals",
-            ("figure", "value", "interval", "", "n", "of"),
+            ("figure", "value", "interval", "better", "n", "of"),
             figures,
             wide=True,
         ),
@@ -312,7 +317,7 @@ def _fidelity(evaluation: Mapping[str, Any]) -> Html:
             rows.append(
                 (each["name"], each["against"] or "-", str(each["n"]), _figure(each), least, BETTER[each["direction"]])
             )
-        head = ("measure", "against", "n", "value and 95 % interval", "floor: real against real", "")
+        head = ("measure", "against", "n", "value and 95 % interval", "floor: real against real", "better")
         parts.append(table(subject.capitalize(), head, rows, wide=True))
     text = f"{evaluation['n']} generated videos against as many real ones, one of each patient."
     return section("How near it is to real videos", element("p", text), *parts, *_missing(evaluation["not_computed"]))
@@ -370,7 +375,7 @@ def _unit(validation: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3g}"
+    return f"not{NO_BREAK}measured" if value is None else f"{value:.3g}"
 
 
 def _figure(figure: Mapping[str, Any]) -> str:

@@ -1,0 +1,232 @@
+"""The protocol end to end on tiny networks: every step once, in order, bound to what it rests on; and its report."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from jsonschema import Draft202012Validator
+
+import echosdk
+from echosdk import Registry
+from echosdk.protocol import STEPS, Outcome, Protocol, run_protocol
+from echosdk.protocol_choices import Choices, Generate, Validate, read_choices
+from echosdk.protocol_plan import plan_protocol
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to Python
+
+SCHEMA = Path(__file__).parents[1] / "docs/reference/schemas/report.schema.json"
+TINY = """
+data = "phantom?patients=24&frames=12&fps=16&size=32"
+plugin_set = "default-tiny"
+device = "cpu"
+[generate]
+splits = { train = 5, val = 2, test = 2 }
+num_frames = 12
+[audit]
+patients = 12
+videos = 2
+frames = 1
+[validate]
+seeds = 2
+resamples = 200
+"""
+
+
+@attrs.frozen
+class Done:
+    """A whole protocol, as a first run left it."""
+
+    protocol: Protocol
+    ended: Outcome
+    said: list[str]
+
+    @property
+    def out(self) -> Path:
+        return self.protocol.out
+
+    def again(self, **more: Any) -> tuple[Protocol, list[str]]:
+        said: list[str] = []
+        return attrs.evolve(self.protocol, say=said.append, **more), said
+
+
+@pytest.fixture(scope="module")
+def done(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("protocol")
+    (folder / "tiny.toml").write_text(TINY)
+    said: list[str] = []
+    protocol = Protocol(
+        choices=read_choices(folder / "tiny.toml", {}),
+        out=folder / "out",
+        work=folder / "out.work",
+        private_audit=folder / "private",
+        registry=registry,
+        say=said.append,
+    )
+    return Done(protocol, run_protocol(protocol), said)
+
+
+def test_it_goes_from_training_to_the_report(done: Done) -> None:
+    assert [line for line in done.said if ", step " in line and line.startswith("protocol:")] == [
+        f"protocol: {step}, step {number} of 6" for number, step in enumerate(STEPS, start=1)
+    ]
+    there = {path.name for path in done.out.iterdir()}
+    assert there == {"dataset", "audit.json", "evaluate.json", "validate.json", "report.html", "report.json"}
+    assert done.ended.policy_met is False  # networks trained for four steps show nothing
+    assert done.ended.verdict in ("substitute", "worse", "not shown")
+    assert not done.ended.ok
+
+
+def test_the_report_fits_its_schema_and_begins_with_the_verdicts(done: Done) -> None:
+    card = json.loads((done.out / "report.json").read_text())
+    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(card)
+    assert card["verdicts"] == {"usefulness": done.ended.verdict, "privacy": "policy not met"}
+    assert [row["trained_on"] for row in card["validation"]["rows"]] == ["real", "reconstructed", "synthetic", "synthetic"]
+    assert set(card["seconds"]) == set(STEPS[:-1])
+    wrong = {**card, "validation": {**card["validation"], "unknown": 1}}
+    assert not Draft202012Validator(json.loads(SCHEMA.read_text())).is_valid(wrong)
+
+
+def test_nothing_that_is_private_lies_where_people_read(done: Done) -> None:
+    for path in (path for path in done.out.rglob("*") if path.suffix in (".json", ".html", ".md", ".csv")):
+        text = path.read_text()
+        assert "phantom-" not in text, path
+        assert str(done.out.parent) not in text, path
+        assert "tau" not in text.split(), path
+    assert stat.S_IMODE(done.protocol.work.stat().st_mode) == 0o700
+    private = done.protocol.private_audit
+    assert private is not None
+    page = private / "report.html"
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "PRIVATE" in page.read_text()
+    assert "tau" in page.read_text()
+
+
+def test_a_rerun_does_nothing(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol, said = done.again()
+    for name in ("train_bundle", "generate", "audit", "evaluate", "validate", "make_card"):
+        monkeypatch.setattr(f"echosdk.protocol.{name}", lambda *_, **__: pytest.fail("was done before"))
+    assert run_protocol(protocol) == done.ended
+    assert sum("was done before" in line for line in said) == 6
+    assert {each.state for each in plan_protocol(protocol)} == {"done"}
+
+
+def test_a_step_alone_is_done_again_with_another_choice_and_the_report_follows(done: Done) -> None:
+    before = (done.out / "evaluate.json").read_bytes()
+    choices = attrs.evolve(done.protocol.choices, evaluate=attrs.evolve(done.protocol.choices.evaluate, videos=2))
+    protocol, said = done.again(choices=choices)
+    assert [each.state for each in plan_protocol(protocol)] == ["done", "done", "done", "again", "done", "again"]
+    ended = run_protocol(protocol, ["evaluate"])
+    assert ended == Outcome(policy_met=None, verdict=None, report=None)
+    assert ended.ok
+    assert any("evaluate was done with other videos; it is done again" in line for line in said)
+    assert (done.out / "evaluate.json").read_bytes() != before
+    run_protocol(done.again()[0], ["evaluate", "report"])
+    assert (done.out / "evaluate.json").read_bytes() == before
+
+
+def test_another_bundle_or_dataset_in_the_same_place_is_refused(done: Done) -> None:
+    other = attrs.evolve(done.protocol.choices, seed=7)
+    with pytest.raises(echosdk.PlanError) as error:
+        run_protocol(done.again(choices=other)[0])
+    assert "the step train was done with other seed; choose another --out, or remove" in str(error.value)
+    longer = attrs.evolve(done.protocol.choices, generate=attrs.evolve(done.protocol.choices.generate, num_frames=16))
+    protocol, _ = done.again(choices=longer)
+    assert [each.state for each in plan_protocol(protocol)][:2] == ["done", "refused"]
+    with pytest.raises(echosdk.PlanError) as error:
+        run_protocol(protocol)
+    assert "the step generate was done with other num_frames" in str(error.value)
+
+
+def test_a_result_of_another_dataset_is_not_reported(done: Done, tmp_path: Path) -> None:
+    from echosdk.protocol import current_results
+
+    record = done.protocol.work / "steps" / "audit.json"
+    before = record.read_text()
+    try:
+        record.write_text(json.dumps({**json.loads(before), "rests_on": {"dataset": "another"}}))
+        assert current_results(done.protocol)["audit"] is None
+    finally:
+        record.write_text(before)
+    assert current_results(done.protocol)["audit"] is not None
+
+
+@pytest.mark.parametrize("step", ["generate", "audit", "evaluate", "validate", "report"])
+def test_a_step_says_which_one_it_wants_first(step: str, registry: Registry, tmp_path: Path) -> None:
+    choices = Choices(data="phantom?patients=24&frames=12&fps=16&size=32", plugin_set="default-tiny", device="cpu")
+    protocol = Protocol(choices=choices, out=tmp_path / "out", work=tmp_path / "w", registry=registry)
+    with pytest.raises(echosdk.InputError) as error:
+        run_protocol(protocol, [step])
+    assert str(error.value) == f"{step}: wants a bundle, which the step train makes; run that first: --step train"
+    assert not (tmp_path / "w").exists()
+
+
+def test_private_places_inside_what_people_read_are_refused(done: Done) -> None:
+    for more, says in (({"work": done.out / "w"}, "--work"), ({"private_audit": done.out / "p"}, "--private-audit")):
+        with pytest.raises(echosdk.InputError) as error:
+            run_protocol(done.again(**more)[0])
+        assert says in str(error.value)
+        assert "lies inside" in str(error.value)
+
+
+def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_recorded(
+    run_echosdk: Any, tmp_path: Path
+) -> None:
+    source = "phantom?patients=800&frames=32&fps=16&videos=2"
+    words = ("protocol", "--plugin-set", "default-small", "--data", source, "--out", str(tmp_path / "o"), "--device", "cpu")
+    told = run_echosdk(*words, "--dry-run")
+    assert told.status == 0, told.err
+    rows = {line.split()[0]: line for line in told.out.splitlines()[1:]}
+    assert list(rows) == list(STEPS)
+    assert "about 4.3 h (estimate: the bundle phantom recorded its training's seconds)" in rows["train"]
+    assert "train 1200, val 200, test 200" in rows["generate"]
+    assert "not known" in rows["generate"]
+    assert "9 trainings of ef-regressor" in rows["validate"]
+    planned = json.loads(run_echosdk(*words, "--bundle", "phantom", "--dry-run", "--json").out)
+    assert planned[4]["seconds"] == pytest.approx(9 * 956)
+    assert not (tmp_path / "o").exists()
+    assert not (tmp_path / "o.work").exists()
+
+
+def test_the_command_ends_with_both_verdicts(done: Done, run_echosdk: Any) -> None:
+    folder = done.out.parent
+    told = run_echosdk(
+        "protocol", "--config", str(folder / "tiny.toml"), "--out", str(done.out), "--private-audit", str(folder / "private")
+    )
+    assert told.status == 1, told.err
+    assert told.out.splitlines() == [
+        "privacy policy: NOT MET", f"verdict: {done.ended.verdict}", f"report:  {done.out / 'report.html'}",
+    ]  # fmt: skip
+
+
+WRONG = {
+    "unknown": ("nothing = 1", "wrong.toml: nothing: no such key; choose from audit, bundle, data"),
+    "unknown inside": ("[validate]\nseed = 3", "wrong.toml: validate.seed: no such key; did you mean 'seeds'?"),
+    "type": ("[generate]\nnum_frames = 3.5", "wrong.toml: generate.num_frames: wants a whole number"),
+    "choice": ('[train]\ndtype = "float8"', "wrong.toml: train.dtype: no such value 'float8'; "),
+    "value": ("[validate]\nseeds = 1", "wrong.toml: validate: 'seeds' must be >= 2"),
+    "split": ("[generate]\nsplits = { tests = 1 }", "wrong.toml: generate: splits.tests: no such split; choose from train"),
+    "no data": ("seed = 1", "--data SOURCE is missing"),
+    "no TOML": ("seed =", "wrong.toml: not valid TOML"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG.values(), ids=WRONG)
+def test_a_wrong_choice_is_an_error_that_names_file_and_key(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text if "data" in says or "TOML" in says else f'data = "phantom"\n{text}')
+    with pytest.raises(echosdk.InputError) as error:
+        read_choices(path, {})
+    assert str(error.value).startswith(says)
+
+
+def test_what_is_said_on_the_command_line_wins(tmp_path: Path) -> None:
+    path = tmp_path / "choices.toml"
+    path.write_text('data = "phantom"\nseed = 1\nset = ["encoder.kl_weight=0"]\n[generate]\ndatasets = 2\n')
+    assert read_choices(path, {"seed": 2}) == Choices(
+        data="phantom", seed=2, set=("encoder.kl_weight=0",), generate=Generate(datasets=2), validate=Validate()
+    )
