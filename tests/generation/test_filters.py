@@ -109,7 +109,7 @@ def test_the_rejected_are_counted_and_the_counts_add_up(filtered: Any) -> None:
     stills, videos = manifest["rejected"]["stills"], manifest["rejected"]["videos"]
     rejected = [one["what"] for audit in audits for one in audit["rejected"]]
     assert (rejected.count("still"), rejected.count("video")) == (stills["hits"], videos["hits"])
-    assert stills["hits"] > 2
+    assert stills["hits"] > 0
     assert stills["n"] == stills["hits"] + videos["n"]
     assert videos["n"] == 10 + videos["hits"]
     assert stills["rate"] == stills["hits"] / stills["n"]

@@ -35,10 +35,9 @@ def test_echosdks_own_policy_gives_a_reason_for_every_limit() -> None:
     limits = read_policy()
     assert len(limits) == len({limit.figure for limit in limits}) > 5
     assert all(limit.why for limit in limits)
-    assert Limit(
-        figure="holes.rejections-a-patient", at_most=0.1, bound="high",
-        why="what is missing around a patient must not be visible in what was published",
-    ) in limits  # fmt: skip
+    (holes,) = (limit for limit in limits if limit.figure == "holes.rejections-a-patient")
+    assert (holes.at_most, holes.bound) == (0.1, "high")
+    assert holes.why.startswith("what is missing around a patient must not be visible in what was published")
 
 
 GOOD = '[[limit]]\nfigure = "a"\nbound = "low"\nwhy = "b"\nat_least = 1'
