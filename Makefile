@@ -48,7 +48,7 @@ demo: $(READY)
 	@echo 'Open in a browser     $(CURDIR)/demo/preview.html'
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .

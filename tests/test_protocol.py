@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 import echosdk
 from echosdk import Registry
+from echosdk.bundle import Bundle
 from echosdk.protocol import STEPS, Outcome, Protocol, run_protocol
 from echosdk.protocol_choices import Choices, Generate, Validate, read_choices
 from echosdk.protocol_plan import plan_protocol
@@ -174,7 +175,7 @@ def test_private_places_inside_what_people_read_are_refused(done: Done) -> None:
 
 
 def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_recorded(
-    run_echosdk: Any, tmp_path: Path
+    run_echosdk: Any, registry: Registry, tmp_path: Path
 ) -> None:
     source = "phantom?patients=800&frames=32&fps=16&videos=2"
     words = ("protocol", "--plugin-set", "default-small", "--data", source, "--out", str(tmp_path / "o"), "--device", "cpu")
@@ -182,7 +183,9 @@ def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_reco
     assert told.status == 0, told.err
     rows = {line.split()[0]: line for line in told.out.splitlines()[1:]}
     assert list(rows) == list(STEPS)
-    assert "about 4.3 h (estimate: the bundle phantom recorded its training's seconds)" in rows["train"]
+    stages = Bundle.open("phantom", registry).manifest.stages.values()
+    hours = sum(stage.provenance["facts"]["seconds"] for stage in stages) / 3600
+    assert f"about {hours:.1f} h (estimate: the bundle phantom recorded its training's seconds)" in rows["train"]
     assert "train 1200, val 200, test 200" in rows["generate"]
     assert "not known" in rows["generate"]
     assert "9 trainings of ef-regressor" in rows["validate"]
