@@ -15,14 +15,17 @@ import pytest
 from echosdk import Label, Registry
 from echosdk.bundle import Bundle
 from echosdk.evaluation.agreement import make_agreement
+from echosdk.evaluation.intervals import mean_interval
 from echosdk.evaluation.measurement import finite
 from echosdk.evaluation.noninferiority import compare, needed
 from echosdk.evaluation.rows import make_row
 from echosdk.evaluation.validate import Validation
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
+from echosdk.report.pictures import course, png
 from echosdk.report.plots import bland_altman, curves, distances, interval, scatter
-from echosdk.report.scorecard import make_card, png, render_card_page, write_private_edition
+from echosdk.report.scorecard import make_card, render_card_page, write_private_edition
+from echosdk.report.usefulness import distribution_charts
 
 spec = spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
 assert spec is not None
@@ -84,10 +87,22 @@ def test_the_verdicts_come_first_and_say_what_they_rest_on(dataset: Path) -> Non
     first = page[page.index("<header>") : page.index("</header>")]
     assert "<strong>Worse</strong>" in first
     assert "<strong>Policy not met</strong>" in first
-    assert "errs by 3.00\N{NO-BREAK SPACE}% more than one trained on real data, on 30 real test patients" in first
-    assert "1 of 1 limits of policy.toml are not met." in first
+    assert "errs by 3.00\N{NO-BREAK SPACE}percentage points more than one trained on real data, on 30 real test" in first
+    assert "The whole interval is over the margin." in first
+    assert "1 of 1 limits of policy.toml are not met.</p>" in first
     assert "<strong>Substitute</strong>" in page_of(dataset, validate=validation(-3.0))
-    assert "errs by 3.00\N{NO-BREAK SPACE}% less" in page_of(dataset, validate=validation(-3.0))
+    assert "errs by 3.00\N{NO-BREAK SPACE}percentage points less" in page_of(dataset, validate=validation(-3.0))
+
+
+def test_a_trial_that_is_too_small_says_so(dataset: Path) -> None:
+    small = validation(0.4)
+    assert small["comparison"]["verdict"] == "not shown"
+    small["needed"] = [{"seeds": 2, "patients": None}, {"seeds": 3, "patients": None}, {"seeds": 5, "patients": 70}]
+    unmeasured = AUDIT["findings"] + [{**AUDIT["findings"][0], "reached": None}]  # type: ignore[operator, dict-item]
+    page = page_of(dataset, validate=small, audit={**AUDIT, "findings": unmeasured})
+    assert "this trial shows neither that it is as good nor that it is worse." in page
+    assert "70 test patients with 5 seeds; with 3 seeds or fewer no number of patients is enough" in page
+    assert "2 of 2 limits of policy.toml are not met. 1 of these could not be measured: too few patients." in page
 
 
 def test_what_was_not_done_is_said_and_claimed_by_nothing(dataset: Path) -> None:
@@ -111,6 +126,37 @@ def test_figures_that_are_no_numbers_are_shown_as_not_measured(dataset: Path) ->
     page = page_of(dataset, validate=broken)
     assert "not\N{NO-BREAK SPACE}measured" in page
     assert page.count("Bland-Altman plot") == 2
+    broken["rows"][0]["mae"] |= {"low": None, "high": None}
+    assert f"{broken['rows'][0]['mae']['value']:.3g} (no\N{NO-BREAK SPACE}interval)" in page_of(dataset, validate=broken)
+
+
+def test_one_patient_has_no_interval() -> None:
+    row = make_row("a", "b", np.array([[5.0], [7.0]]), np.array([4.0]), np.array([0]), resamples=50)
+    assert row.mae.value == 2.0
+    assert row.mae.interval_in_words() == "no interval"
+    found = make_agreement("a", "b", np.array([[5.0], [7.0]]), np.array([4.0]), np.array([0]), EF, (35,), resamples=50)
+    assert found.bias.interval_in_words() == "no interval"
+    assert mean_interval(np.array([3.0])) == pytest.approx((np.nan, np.nan), nan_ok=True)
+
+
+def test_labels_of_real_and_synthetic_videos_lie_over_each_other() -> None:
+    made = {"name": EF.name, "histogram": {"edges": [10, 45, 80], "counts": [3, 1]}}
+    cells = [(20.0, 30.0, 4), (80.0, 60.0, 2), (45.0, 60.0, 2)]  # each clip was read by two trainings
+    plain = validation()
+    plain["agreements"][0]["cells"] = cells
+    (chart,) = distribution_charts(plain, [made])
+    assert '<th scope="row">10 to 45</th><td>0.750</td><td>0.500</td>' in chart
+    assert "synthetic, all (4)" in chart
+    assert "real, test split (4)" in chart
+    assert distribution_charts(plain, [{"name": "view", "values": {}}]) == []
+
+
+@pytest.mark.parametrize("colour", [(), (3,)])
+def test_a_videos_course_is_its_middle_column_frame_after_frame(colour: tuple[int, ...]) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (5, 4, 7, *colour), np.uint8)
+    shown = course(frames)
+    assert shown.shape == (4, 5, *colour)
+    assert (shown[:, 2] == frames[2, :, 3]).all()
 
 
 def test_every_drawing_has_words_and_its_numbers(dataset: Path) -> None:
@@ -141,8 +187,8 @@ def test_the_private_edition_holds_tau_and_what_was_rejected_and_is_for_its_owne
     assert "<title>PRIVATE" in page
     assert "1 kept (filled), 1 rejected (outlined). Dashed: tau, 0.25." in page
     assert "1 of 1 rejected are shown" in page
-    assert page.count("data:image/png") == 1
     public = page_of(dataset)
+    assert page.count("data:image/png") == public.count("data:image/png") + 1
     assert "PRIVATE" not in public
     assert "tau" not in public.split()
     assert "Nothing was rejected." not in public
@@ -216,6 +262,16 @@ def test_in_a_browser_nothing_is_wider_than_the_page_and_text_stands_out(tab: An
         return [light(style.color), light(style.backgroundColor)];
     """)
     assert (light - ground > 0.5) if dark else (ground - light > 0.5)
+
+
+def test_in_a_browser_what_is_folded_away_is_printed_and_folded_again(tab: Any) -> None:
+    opened = "return [...document.querySelectorAll('details.printed')].map((part) => part.open)"
+    assert tab.run(opened) == [False]
+    assert tab.run(f"dispatchEvent(new Event('beforeprint')); {opened}") == [True]
+    assert tab.run(f"dispatchEvent(new Event('afterprint')); {opened}") == [False]
+    tab.resize(794, 1100, media="print")
+    shown = "return ['.printed', '.buttons', '.courses'].map((one) => getComputedStyle(document.querySelector(one)).display)"
+    assert tab.run(shown) == ["block", "none", "grid"]
 
 
 def test_in_a_browser_it_prints(tab: Any) -> None:
