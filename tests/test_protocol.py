@@ -231,6 +231,14 @@ def test_the_command_ends_with_both_verdicts(done: Done, run_echosdk: Any) -> No
     ]  # fmt: skip
 
 
+def test_the_choices_in_the_documentation_are_choices(code_blocks: Any, tmp_path: Path) -> None:
+    (text,) = code_blocks(Path(__file__).parents[1] / "docs/how-to/run-the-protocol.md", "toml")
+    (tmp_path / "choices.toml").write_text(text)
+    choices = read_choices(tmp_path / "choices.toml", {})
+    assert choices.evaluate.real_stills
+    assert choices.validate.set_ == ("downstream_validator.recipe.steps=150",)
+
+
 WRONG = {
     "unknown": ("nothing = 1", "wrong.toml: nothing: no such key; choose from audit, bundle, data"),
     "unknown inside": ("[validate]\nseed = 3", "wrong.toml: validate.seed: no such key; did you mean 'seeds'?"),
