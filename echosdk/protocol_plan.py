@@ -10,9 +10,11 @@ from attrs import frozen
 from echosdk.bundle import Bundle
 from echosdk.errors import InputError
 from echosdk.evaluation.downstream import KIND
+from echosdk.generation.estimate import seconds_a_video
+from echosdk.generation.generate import make_plan
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import resolve
-from echosdk.protocol import LASTING, STEPS, Protocol, different, rests
+from echosdk.protocol import LASTING, STEPS, Protocol, different, has_bundle, rests
 from echosdk.protocol import is_there as there_is
 
 
@@ -31,7 +33,7 @@ class Planned:
 
 
 def plan_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> list[Planned]:
-    """Return what each step would do. Nothing is made, and no frame is read."""
+    """Return what each step would do. Nothing is kept, and no real frame is read."""
     planned: list[Planned] = []
     for step in (step for step in STEPS if step in steps):
         new = {each.step for each in planned if each.state != "done"}
@@ -72,7 +74,8 @@ def _what(protocol: Protocol, step: str) -> str:
     if step == "audit":
         return f"at most {choices.audit.patients} patients of a split, {choices.audit.videos} of them whole"
     if step == "evaluate":
-        return f"at most {choices.evaluate.videos} videos"
+        more = [name for name in ("reconstructions", "stills", "real_stills") if getattr(choices.evaluate, name)]
+        return f"at most {choices.evaluate.videos} videos" + "".join(f", {name.replace('_', ' ')}" for name in more)
     if step == "validate":
         return f"{trainings(protocol)} trainings of {set_.choices[KIND].use}"
     return "report.html and report.json" + (", and a private edition" if protocol.private_audit else "")
@@ -93,6 +96,8 @@ def _estimate(protocol: Protocol, step: str) -> tuple[float | None, str]:
         return known["seconds"], "it took so long here before"
     if step == "report" or (step == "train" and protocol.choices.bundle is not None):
         return 10.0, "it writes what is known" if step == "report" else "nothing is trained"
+    if step == "generate" and has_bundle(protocol):
+        return _generation(protocol)
     bundle = _recorded(protocol)
     if bundle is None or step not in ("train", "validate"):
         return None, ""
@@ -112,6 +117,15 @@ def _estimate(protocol: Protocol, step: str) -> tuple[float | None, str]:
     return each * trainings(
         protocol
     ), f"the bundle {bundle.where} recorded its training's seconds; reading videos is not in it"
+
+
+def _generation(protocol: Protocol) -> tuple[float | None, str]:
+    """Time a little of one video, and count the rest."""
+    plan, bundle = make_plan(protocol.options, protocol.registry)
+    workers = min(protocol.workers or 1, len(plan.shards))
+    each = seconds_a_video(plan, bundle, protocol.registry)
+    videos = sum(plan.counts.values()) * protocol.choices.generate.datasets
+    return each * videos / workers, "one denoising step was timed here; those that the filter rejects are not in it"
 
 
 def _recorded(protocol: Protocol) -> Bundle | None:

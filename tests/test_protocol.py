@@ -9,11 +9,14 @@ from typing import Any
 
 import attrs
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 
 import echosdk
 from echosdk import Registry
 from echosdk.bundle import Bundle
+from echosdk.generation.estimate import seconds_a_video
+from echosdk.generation.generate import make_plan
 from echosdk.protocol import STEPS, Outcome, Protocol, run_protocol
 from echosdk.protocol_choices import Choices, Generate, Validate, read_choices
 from echosdk.protocol_plan import plan_protocol
@@ -190,9 +193,31 @@ def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_reco
     assert "not known" in rows["generate"]
     assert "9 trainings of ef-regressor" in rows["validate"]
     planned = json.loads(run_echosdk(*words, "--bundle", "phantom", "--dry-run", "--json").out)
+    assert planned[1]["seconds"] > 0
+    assert planned[1]["basis"].startswith("one denoising step was timed here")
+    assert planned[2]["seconds"] is None
     assert planned[4]["seconds"] == pytest.approx(9 * 956)
     assert not (tmp_path / "o").exists()
     assert not (tmp_path / "o.work").exists()
+
+
+def test_the_time_to_generate_is_counted_from_a_still_a_step_and_a_frame(
+    done: Done, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr("echosdk.generation.estimate.time.perf_counter", lambda: float(next(ticks)))  # each takes a second
+    plan, bundle = make_plan(done.protocol.options, registry)
+    animator = done.protocol.plugin_set.build(registry, "video_animator")
+    bundle.load("video_animator", animator, "lvdm")
+    steps, windows = len(animator.begin(8, [torch.Generator()]).timesteps), 2
+    assert (animator.window, plan.num_frames) == (8, 12)
+    assert seconds_a_video(plan, bundle, registry) == pytest.approx(1 + steps * windows + 2 / 4 * 12)
+
+
+def test_the_plan_names_what_is_drawn_to_be_measured(done: Done) -> None:
+    more = attrs.evolve(done.protocol.choices.evaluate, stills=True, real_stills=True)
+    planned = plan_protocol(done.again(choices=attrs.evolve(done.protocol.choices, evaluate=more))[0])
+    assert planned[3].what.startswith("at most 500 videos, stills, real stills; was done with other ")
 
 
 def test_the_command_ends_with_both_verdicts(done: Done, run_echosdk: Any) -> None:
@@ -204,6 +229,14 @@ def test_the_command_ends_with_both_verdicts(done: Done, run_echosdk: Any) -> No
     assert told.out.splitlines() == [
         "privacy policy: NOT MET", f"verdict: {done.ended.verdict}", f"report:  {done.out / 'report.html'}",
     ]  # fmt: skip
+
+
+def test_the_choices_in_the_documentation_are_choices(code_blocks: Any, tmp_path: Path) -> None:
+    (text,) = code_blocks(Path(__file__).parents[1] / "docs/how-to/run-the-protocol.md", "toml")
+    (tmp_path / "choices.toml").write_text(text)
+    choices = read_choices(tmp_path / "choices.toml", {})
+    assert choices.evaluate.real_stills
+    assert choices.validate.set_ == ("downstream_validator.recipe.steps=150",)
 
 
 WRONG = {
