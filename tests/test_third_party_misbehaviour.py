@@ -113,7 +113,10 @@ def test_it_stops_the_run_and_nothing_that_it_judged_wrongly_is_there(
 
 
 def test_one_for_an_older_contract_is_listed_and_refused_by_name(
-    generate_with: Callable[[str], Any], run_echosdk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    generate_with: Callable[[str], Any],
+    run_echosdk: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setitem(CONTRACTS, "privacy_filter", 2)
     says = (
