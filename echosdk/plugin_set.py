@@ -203,25 +203,27 @@ def open_source(registry: Registry, text: str) -> Any:
     return registry.build("data_source", name, parameters, where=f"{text}: {name}")
 
 
-def open_layout(registry: Registry, directory: str, layout: str | None = None) -> WritableLayout:
+def open_layout(
+    registry: Registry, directory: str, layout: str | None = None, option: str = "--layout"
+) -> WritableLayout:
     """Build the data source that writes clips to `directory`: the one that `NAME[?key=value&...]` names.
 
-    Without a name it is the only one installed that can write. Raises `InputError` where that is not one, and where
-    the one that is named cannot write.
+    Without a name it is the only one installed that can write. `option` is how the user named it, for messages. Raises
+    `InputError` where that is not one, and where the one that is named cannot write.
     """
     if layout is None:
         able = [name for name in registry.names("data_source") if _writes(registry, name)]
         if len(able) != 1:
             choices = ", ".join(able) or "(none is installed)"
-            raise InputError(f"--layout: say in which layout to write; choose from {choices}")
+            raise InputError(f"{option}: say in which layout to write; choose from {choices}")
         layout = able[0]
     name, parameters = parse_source(layout)
-    component = registry.component("data_source", name, where="--layout")
+    component = registry.component("data_source", name, where=option)
     if "location" in parameters_of(component):
-        place = registry.build("data_source", name, {**parameters, "location": directory}, f"--layout {name}")
+        place = registry.build("data_source", name, {**parameters, "location": directory}, f"{option} {name}")
         if isinstance(place, WritableLayout):
             return place
-    raise InputError(f"--layout {name}: this data source can be read, not written")
+    raise InputError(f"{option} {name}: this data source can be read, not written")
 
 
 def _writes(registry: Registry, name: str) -> bool:

@@ -21,10 +21,13 @@ COMMANDS = {
     "evaluate": "Measure a dataset against real data.",
     "validate": "Train on a dataset and on real data, and compare.",
     "protocol": "All of it, from training to the report.",
+    "view": "Write a page with a dataset's videos.",
+    "export": "Write a dataset in another format.",
     "bundle": "Show, strip or import a bundle.",
     "data": "Show or export a data source.",
     "plugins": "List, show and check what the installed plugins offer; begin a new one.",
     "weights": "List and import other people's pretrained weights.",
+    "doctor": "Say whether this machine has what echosdk needs.",
 }
 
 

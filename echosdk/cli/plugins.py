@@ -111,7 +111,7 @@ def check(package: str, plugin_set_name: str | None, set_: tuple[str, ...], as_j
 
     registry = Registry.discover()
     plugin_set = PluginSet.find(plugin_set_name, registry) if plugin_set_name else None
-    checked = check_package(registry, package, plugin_set=plugin_set, set_=set_)
+    checked = check_package(registry, package, plugin_set=plugin_set, set_=set_, report=options.say)
     if as_json:
         plain = [attrs.asdict(each) for each in checked.checks]
         click.echo(json.dumps({"ok": checked.ok, "package": package, "checks": plain}, indent=2))

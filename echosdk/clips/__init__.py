@@ -1,5 +1,6 @@
 """Real data in: videos, and what is known about them."""
 
+from echosdk.clips.array import ArrayClip
 from echosdk.clips.tracing import Traced, Tracing
 from echosdk.clips.video import (
     VIDEO_FORMATS,
@@ -21,6 +22,7 @@ from echosdk.clips.video import (
 
 __all__ = [
     "VIDEO_FORMATS",
+    "ArrayClip",
     "Traced",
     "Tracing",
     "VideoFormat",

@@ -26,6 +26,7 @@ from echosdk.generation.plan import Plan, Shard
 from echosdk.interfaces import Category, Conditions, Encoder, ImagePrior, Label, Stitcher, Verdict, VideoAnimator
 from echosdk.plugin_set import PluginSet
 from echosdk.privacy.gate import Gate
+from echosdk.privacy.patients import refuse_too_few_patients
 from echosdk.privacy.statistics import Figure
 from echosdk.registry import Registry
 from echosdk.seeding import generator
@@ -218,7 +219,12 @@ class Pipeline:
 
 
 def load_gate(plugin_set: PluginSet, bundle: Bundle, registry: Registry, encoder: Encoder) -> Gate:
-    """Return a gate with the plugin set's filter as it was trained, not yet calibrated."""
+    """Return a gate with the plugin set's filter as it was trained, not yet calibrated.
+
+    Raises `PrivacyError` where the bundle's references are of too few patients.
+    """
+    train, holdout, _ = bundle.references()
+    refuse_too_few_patients(train, holdout, bundle.where)
     name = plugin_set.choices["privacy_filter"].use
     offer = registry.offer("privacy_filter", name)
     privacy_filter = plugin_set.build(registry, "privacy_filter")

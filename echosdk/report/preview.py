@@ -31,15 +31,21 @@ NOT_ASKED = "not asked"
 
 
 def render_preview(
-    manifest: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], read_video: Callable[[str], bytes]
+    manifest: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    read_video: Callable[[str], bytes],
+    most: int = MAX_VIDEOS,
 ) -> str:
-    """Return the page. `samples` are the index's rows; `read_video` gives the video file of a key."""
+    """Return the page. `samples` are the index's rows; `read_video` gives the video file of a key.
+
+    At most `most` videos are shown; where they are more than `MAX_VIDEOS`, none plays before it is asked to.
+    """
     total = manifest["counts"]["samples"]
     return render_page(
         f"{count(total)} synthetic {'video' if total == 1 else 'videos'}",
         [
             _header(manifest, total),
-            videos_section(manifest, samples, read_video),
+            videos_section(manifest, samples, read_video, most),
             labels_section(manifest["labels"], total),
             filter_section(manifest),
             origin_section(manifest),
@@ -110,7 +116,8 @@ def videos_section(
     chosen = spread(samples, labels, most)
     splits = len({sample["split"] for sample in samples}) > 1
     videos = [_playable(read_video(sample["key"]), extension, sample["fps"]) for sample in chosen]
-    tiles = [_tile(sample, labels, video, splits) for sample, (video, _) in zip(chosen, videos, strict=True)]
+    playing = len(chosen) <= MAX_VIDEOS
+    tiles = [_tile(sample, labels, video, splits, playing) for sample, (video, _) in zip(chosen, videos, strict=True)]
     notes = []
     if extension != "mp4":
         notes.append(
@@ -126,7 +133,7 @@ def videos_section(
         element("p", f"{len(chosen)} of {count(len(samples))} shown, {order}. ", *notes),
         element(
             "div",
-            element("button", "Pause all", id="play", type="button", hidden=True),
+            element("button", "Pause all" if playing else "Play all", id="play", type="button", hidden=True),
             element("button", "Half speed", id="slow", type="button", hidden=True, aria_pressed="false"),
             class_="buttons",
         ),
@@ -134,14 +141,16 @@ def videos_section(
     )
 
 
-def _tile(sample: Mapping[str, Any], labels: Sequence[Mapping[str, Any]], video: bytes, splits: bool) -> Html:
+def _tile(
+    sample: Mapping[str, Any], labels: Sequence[Mapping[str, Any]], video: bytes, splits: bool, playing: bool
+) -> Html:
     shown = {label["name"]: _value(label, sample["labels"][label["name"]]) for label in labels}
     name = ", ".join([sample["key"], *(f"{label} {value}" for label, value in shown.items())])
     url = f"data:video/mp4;base64,{base64.b64encode(video).decode()}"
-    flags = {"autoplay": True, "loop": True, "muted": True, "playsinline": True, "controls": True}
-    playing = element("video", src=url, aria_label=name, **flags)
+    flags = {"autoplay": playing, "loop": True, "muted": True, "playsinline": True, "controls": True}
+    player = element("video", src=url, aria_label=name, **flags)
     key = element("code", sample["key"] + (f" · {sample['split']}" if splits else ""))
-    return element("figure", playing, element("figcaption", facts(shown, class_="values") if shown else "", key))
+    return element("figure", player, element("figcaption", facts(shown, class_="values") if shown else "", key))
 
 
 def _playable(data: bytes, extension: str, fps: float) -> tuple[bytes, str | None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 from xml.etree import ElementTree
@@ -73,14 +74,19 @@ class Checked:
 
 
 def check_package(
-    registry: Registry, package: str, *, plugin_set: PluginSet | None = None, set_: Sequence[str] = ()
+    registry: Registry,
+    package: str,
+    *,
+    plugin_set: PluginSet | None = None,
+    set_: Sequence[str] = (),
+    report: Callable[[str], None] = lambda line: None,
 ) -> Checked:
     """Ask every contract test of every component and data source that a package offers.
 
     `package` is the name of a distribution or of a plugin. A component is built with its defaults, with what the plugin
     set says of it, and with `set_` (`KIND.KEY=VALUE`, for those that have the parameter); recipes are cut to a few
     steps. What is wrong with the plugin before any test counts as failed. The tests run in a process of their own,
-    which discovers the plugins again.
+    which discovers the plugins again; `report` is told whose turn it is.
 
     Raises `PluginSetError` where nothing of that name is installed, it offers nothing to check, or a setting is of none
     of its components.
@@ -125,7 +131,7 @@ def check_package(
         contract = CLASSES[offer.kind].__name__
         module += (CLASS + KNOWN_BY_ITSELF.get(offer.kind, "")).format(number=len(tested), contract=contract, **about)
         tested.append(offer)
-    return Checked(package=package, checks=[*checks, *(_run(module, tested) if tested else ())])
+    return Checked(package=package, checks=[*checks, *(_run(module, tested, report) if tested else ())])
 
 
 def _parameters(
@@ -162,23 +168,38 @@ def _built(offer: Offer, outcome: Outcome, message: str) -> Check:
     return Check(kind=offer.kind, name=offer.item.name, test="it_is_built", outcome=outcome, message=message)
 
 
-def _run(module: str, offers: Sequence[Offer]) -> list[Check]:
+def _run(module: str, offers: Sequence[Offer], report: Callable[[str], None]) -> list[Check]:
     with tempfile.TemporaryDirectory(prefix="echosdk-check-") as scratch:
         folder = Path(scratch)
         (folder / "test_contracts.py").write_text(module)
         (folder / "pytest.ini").write_text("[pytest]\n")  # nobody else's
-        report = folder / "report.xml"
-        options = ["-q", "-p", "no:cacheprovider", "-p", "echosdk.testing.fixtures", f"--junitxml={report}"]
-        ran = subprocess.run(
+        cases_file = folder / "report.xml"
+        options = ["-v", "-p", "no:cacheprovider", "-p", "echosdk.testing.fixtures", f"--junitxml={cases_file}"]
+        printed = _watched(
             [sys.executable, "-m", "pytest", *options, "-c", str(folder / "pytest.ini"), str(folder)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        cases = [*ElementTree.parse(report).iter("testcase")] if report.is_file() else []
+            lambda number: report(f"{offers[number].kind} {offers[number].item.name}: {number + 1} of {len(offers)}"),
+        )
+        cases = [*ElementTree.parse(cases_file).iter("testcase")] if cases_file.is_file() else []
     if not any(case.get("classname", "").startswith("test_contracts.Test") for case in cases):
-        last = (ran.stdout + ran.stderr).strip().splitlines() or ["nothing was printed"]
+        last = printed.strip().splitlines() or ["nothing was printed"]
         raise PluginError(f"the contract tests did not run: {last[-1]}")
     checks = [_read(case, offers) for case in cases]
     return [*dict.fromkeys(checks)]  # a training that fails is one failure, not one a test
+
+
+def _watched(command: Sequence[str], begun: Callable[[int], None]) -> str:
+    """Run pytest, say of each test class by its number when its first test begins, and return what was printed."""
+    printed, told = "", -1
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as running:
+        assert running.stdout is not None
+        while part := os.read(running.stdout.fileno(), 1 << 16):
+            printed += part.decode(errors="replace")
+            while f"::Test{told + 1}::" in printed:
+                told += 1
+                begun(told)
+    return printed
 
 
 def _read(case: ElementTree.Element, offers: Sequence[Offer]) -> Check:

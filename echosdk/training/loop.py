@@ -69,18 +69,19 @@ class Stopping:
 
 @frozen(kw_only=True)
 class Trained:
-    """What came of a training: the mean of the last losses, where they are known, and the seconds it took."""
+    """What came of a training: the mean of the last losses, where they are known; how long it took, and on what."""
 
     steps: int
     train_loss: float | None
     val_loss: float | None
     seconds: float
+    device: str
 
     def facts(self) -> dict[str, Any]:
         """Return the figures for a bundle's provenance."""
         losses = {"train_loss": self.train_loss, "val_loss": self.val_loss}
         known = {name: loss for name, loss in losses.items() if loss is not None}
-        return {"steps": self.steps, "seconds": round(self.seconds), **known}
+        return {"steps": self.steps, "seconds": round(self.seconds), "device": self.device, **known}
 
 
 def train(
@@ -238,7 +239,13 @@ def train(
     if watch:
         watch.row(done, train_loss, recipe.learning_rate * _factor(done - 1, recipe), val_loss)
         watch.close()
-    return Trained(steps=done, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
+    return Trained(
+        steps=done,
+        train_loss=train_loss,
+        val_loss=val_loss,
+        seconds=time.monotonic() - began,
+        device=device_name(accelerator.device),
+    )
 
 
 def _accelerator(run: Run) -> Accelerator:

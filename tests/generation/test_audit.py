@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from echosdk.generation.generate import Options, generate
 from echosdk.privacy.alterations import ALTERATIONS
 from echosdk.privacy.audit import Audit, audit
 from echosdk.privacy.enrolled import check_simulated
+from echosdk.privacy.policy import read_policy
 from echosdk.privacy.second import second_network
 from echosdk.privacy.section import section
 
@@ -188,6 +190,15 @@ def test_so_few_patients_do_not_meet_echosdks_policy(report: dict[str, Any]) -> 
     assert not finding["met"]
     assert 0.7 < finding["reached"] < 0.75
     assert not report["ok"]
+
+
+def test_the_policy_of_the_how_to_names_figures_that_an_audit_has(
+    figures: dict[str, Any], code_blocks: Callable[[Path, str], list[str]], tmp_path: Path
+) -> None:
+    (text,) = code_blocks(Path(__file__).parents[2] / "docs/how-to/write-a-policy.md", "toml")
+    (tmp_path / "policy.toml").write_text(text)
+    limits = read_policy(str(tmp_path / "policy.toml"))
+    assert [len(fnmatch.filter(figures, limit.figure)) > 0 for limit in limits] == [True] * 3
 
 
 def test_the_command_ends_with_1_where_the_policy_is_not_met_and_0_where_it_is(

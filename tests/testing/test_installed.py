@@ -90,6 +90,9 @@ def test_what_an_installed_package_offers_is_checked_and_what_fails_is_named(
     install("together", the_plugin=TOGETHER)
     ended = run_echosdk("plugins", "check", "together", "--json", "--set", "privacy_filter.percentile=10")
     assert ended.status == 1, ended.err
+    assert ended.err.splitlines() == [  # in the order of their hooks
+        "image_prior never-trained: 1 of 3", "privacy_filter sound: 2 of 3", "privacy_filter too-kind: 3 of 3",
+    ]  # fmt: skip
     told = json.loads(ended.out)
     assert (told["ok"], told["package"]) == (False, "together")
     checks = {(each["name"], each["test"]): each for each in told["checks"]}
@@ -121,6 +124,7 @@ def test_a_package_that_keeps_its_contracts_is_status_0_and_a_table_of_sentences
     assert head.split(maxsplit=3) == ["kind", "name", "result", "what is asked"]
     assert "stitcher  my-stitcher  passed  motion goes on where windows meet" in rows
     assert rows[-1] == f"my_stitcher: passed {len(rows) - 2}"
+    assert ended.err == "stitcher my-stitcher: 1 of 1\n"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,7 @@ def test_parameters_come_from_a_plugin_set_and_recipes_are_cut(
     from echosdk.testing import installed
 
     seen: list[str] = []
-    monkeypatch.setattr(installed, "_run", lambda module, offers: seen.append(module) or [])
+    monkeypatch.setattr(installed, "_run", lambda module, offers, report: seen.append(module) or [])
     tiny = PluginSet.find("default-tiny", registry)
     installed.check_package(registry, "lidm", plugin_set=tiny, set_=["image_prior.recipe.steps=3"])
     (module,) = seen

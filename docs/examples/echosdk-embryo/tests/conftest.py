@@ -1,0 +1,3 @@
+"""The fixtures of the contract tests."""
+
+pytest_plugins = ["echosdk.testing.fixtures"]
