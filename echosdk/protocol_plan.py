@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from echosdk.bundle import Bundle
+from echosdk.devices import device_name
 from echosdk.errors import InputError
 from echosdk.evaluation.downstream import KIND
 from echosdk.generation.estimate import seconds_a_video
@@ -148,11 +149,13 @@ def _names(protocol: Protocol) -> Iterator[str]:
 
 
 def _seconds(protocol: Protocol, bundle: Bundle, kind: str, wanted: Mapping[str, Any]) -> float | None:
-    """Return a stage's recorded seconds for the steps that are wanted, where all else of it is the same."""
+    """Return a stage's recorded seconds for the steps that are wanted, where all else and the device are the same."""
     stage = bundle.manifest.stages.get(kind)
     facts = {} if stage is None else stage.provenance.get("facts", {})
     recipe = wanted.get("recipe")
     if stage is None or not facts.get("seconds") or not facts.get("steps") or not isinstance(recipe, Mapping):
+        return None
+    if facts.get("device") != device_name(protocol.device):
         return None
     choice = stage.provenance["choice"]
     shape = protocol.registry.component(kind, choice["use"]).shape

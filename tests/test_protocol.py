@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -180,23 +182,34 @@ def test_private_places_inside_what_people_read_are_refused(done: Done) -> None:
 def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_recorded(
     run_echosdk: Any, registry: Registry, tmp_path: Path
 ) -> None:
+    phantom = Bundle.open("phantom", registry).folder
+    shutil.copytree(phantom, tmp_path / "bundle")
+    text = (phantom / "bundle.json").read_text()
+    here = re.sub(r'"device": ".*?"', '"device": "cpu"', text)
+    assert here.count('"device": "cpu"') == 5
+    (tmp_path / "bundle" / "bundle.json").write_text(here)
+    recipe = (phantom.parent / "recipe.toml").read_text()
+    (tmp_path / "set.toml").write_text(recipe.replace('"phantom"', f'"{tmp_path / "bundle"}"'))
     source = "phantom?patients=800&frames=32&fps=16&videos=2"
-    words = ("protocol", "--plugin-set", "default-small", "--data", source, "--out", str(tmp_path / "o"), "--device", "cpu")
-    told = run_echosdk(*words, "--dry-run")
+    words = ("protocol", "--data", source, "--out", str(tmp_path / "o"), "--device", "cpu", "--dry-run")
+    told = run_echosdk(*words, "--plugin-set", str(tmp_path / "set.toml"))
     assert told.status == 0, told.err
     rows = {line.split()[0]: line for line in told.out.splitlines()[1:]}
     assert list(rows) == list(STEPS)
-    stages = Bundle.open("phantom", registry).manifest.stages.values()
-    hours = sum(stage.provenance["facts"]["seconds"] for stage in stages) / 3600
-    assert f"about {hours:.1f} h (estimate: the bundle phantom recorded its training's seconds)" in rows["train"]
+    seconds = {kind: stage["provenance"]["facts"]["seconds"] for kind, stage in json.loads(text)["stages"].items()}
+    minutes = f"{sum(seconds.values()) / 60:.0f}"
+    basis = f"the bundle {tmp_path / 'bundle'} recorded its training's seconds"
+    assert f"about {minutes} min (estimate: {basis})" in rows["train"]
     assert "train 1200, val 200, test 200" in rows["generate"]
     assert "not known" in rows["generate"]
     assert "9 trainings of ef-regressor" in rows["validate"]
-    planned = json.loads(run_echosdk(*words, "--bundle", "phantom", "--dry-run", "--json").out)
+    planned = json.loads(run_echosdk(*words, "--bundle", str(tmp_path / "bundle"), "--json").out)
     assert planned[1]["seconds"] > 0
     assert planned[1]["basis"].startswith("one denoising step was timed here")
     assert planned[2]["seconds"] is None
-    assert planned[4]["seconds"] == pytest.approx(9 * 956)
+    assert planned[4]["seconds"] == pytest.approx(9 * seconds["downstream_validator"])
+    elsewhere = json.loads(run_echosdk(*words, "--bundle", "phantom", "--json").out)
+    assert elsewhere[4]["seconds"] is None, "on another device a training takes another time"
     assert not (tmp_path / "o").exists()
     assert not (tmp_path / "o.work").exists()
 

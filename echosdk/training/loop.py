@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from echosdk.devices import device_name
 from echosdk.errors import TrainingError
 from echosdk.interfaces import Run
 from echosdk.seeding import generator, seed_of
@@ -244,7 +245,7 @@ def train(
         train_loss=train_loss,
         val_loss=val_loss,
         seconds=time.monotonic() - began,
-        device=device_name(accelerator.device),
+        device=device_name(str(accelerator.device)),
     )
 
 
