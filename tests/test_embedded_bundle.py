@@ -12,6 +12,8 @@ import pytest
 
 from echosdk import Registry
 from echosdk.bundle import Bundle, library_versions
+from echosdk.generation.generate import Options, make_plan
+from echosdk.generation.pipeline import Pipeline
 from echosdk.interfaces import KINDS
 from echosdk.noise_key import NOISE_KEY, NOISE_KEY_OF
 from echosdk.plugin_set import PluginSet, resolve
@@ -65,6 +67,15 @@ def test_it_says_that_its_filter_was_calibrated_on_few_patients_and_on_copies_to
 
 def test_it_fits_into_a_package(files: dict[str, Path]) -> None:
     assert sum(path.stat().st_size for path in files.values()) <= 40 * 2**20
+
+
+def test_its_gate_opens_for_videos_of_the_length_that_it_makes(bundle: Bundle, registry: Registry) -> None:
+    """Held-out clips are as long as a window, or no video could be judged."""
+    plan, _ = make_plan(Options(bundle="phantom"), registry)
+    gate = Pipeline.load(plan, bundle, registry).gate
+    assert gate is not None
+    tau = gate.thresholds(plan.num_frames)
+    assert 0 < tau["video"] <= tau["still"] < 2
 
 
 def test_its_networks_are_small_enough_for_a_laptop(bundle: Bundle) -> None:
