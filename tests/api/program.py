@@ -1,4 +1,4 @@
-"""What a user writes: it is checked by mypy --strict, and run by no test."""
+"""What a user writes: it is checked by mypy --strict against an installed echosdk, and run by no test."""
 
 from pathlib import Path
 from typing import Literal
