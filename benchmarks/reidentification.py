@@ -10,6 +10,9 @@ import json
 import click
 import numpy as np
 import torch
+from echosdk_phantom import PhantomSource
+from echosdk_reid.distances import standardise
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 import echosdk
@@ -18,18 +21,12 @@ from echosdk.clips.images import to_images
 from echosdk.clips.video import resample_indices
 
 
-@click.command()
-@click.option("--bundle", "name", default="phantom", show_default=True)
-@click.option("--patients", default=500, show_default=True)
-@click.option("--first", default=1_000_000, show_default=True, help="Number of the first patient: none was trained on.")
-@click.option("--json", "as_json", is_flag=True)
-def main(name: str, patients: int, first: int, as_json: bool) -> None:
-    """Print recall and specificity (higher is better) for one random frame of each of two videos of a patient."""
-    registry = echosdk.Registry.discover()
-    from echosdk_phantom import PhantomSource
-    from echosdk_reid.distances import standardise
+def scores(bundle: Bundle, registry: echosdk.Registry, patients: int, first: int) -> dict[str, NDArray[np.float64]]:
+    """Return how alike a random frame of each patient's first video is to one of each patient's second, `n n`.
 
-    bundle = Bundle.open(name, registry)
+    By the pair head (logits; above 0 they are taken for one patient's) and by the filter's correlation (minus the
+    distance).
+    """
     parts = {}
     for kind in ("encoder", "privacy_filter"):
         parts[kind] = bundle.plugin_set.build(registry, kind)
@@ -45,18 +42,30 @@ def main(name: str, patients: int, first: int, as_json: bool) -> None:
         frames.append(kept[rng.integers(len(kept))])
     images = to_images(np.stack(frames))
     latents = torch.cat([parts["encoder"].encode(part) for part in images.split(32)])
-    one, two = latents[0::2], latents[1::2]
     assert [clip.group for clip in clips[0::2]] == [clip.group for clip in clips[1::2]]
 
     reid = parts["privacy_filter"]
-    features = [standardise(reid.embed(part)) for part in (one, two)]
-    distance = 1 - features[0] @ features[1].T
+    one, two = (reid.embed(part) for part in (latents[0::2], latents[1::2]))
     with torch.no_grad():
-        logits = torch.stack([reid._network(reid._scaled(row.expand_as(two)), reid._scaled(two))[0] for row in one])
+        logits = torch.stack([reid._network.fc_end((row - two).abs())[:, 0] for row in one])
+    correlation = standardise(one) @ standardise(two).T
+    return {"pair head": logits.double().numpy(), "pearson": (correlation - 1).numpy()}
+
+
+@click.command()
+@click.option("--bundle", "name", default="phantom", show_default=True)
+@click.option("--patients", default=500, show_default=True)
+@click.option("--first", default=1_000_000, show_default=True, help="Number of the first patient: none was trained on.")
+@click.option("--json", "as_json", is_flag=True)
+def main(name: str, patients: int, first: int, as_json: bool) -> None:
+    """Print recall and specificity (higher is better) for one random frame of each of two videos of a patient."""
+    registry = echosdk.Registry.discover()
+    found = scores(Bundle.open(name, registry), registry, patients, first)
+    logits = found["pair head"]
+    others = ~np.eye(patients, dtype=bool)
     report = {"patients": patients}
-    for what, score in (("pair head", logits), ("pearson", -distance)):
-        same = score.diagonal().numpy()
-        other = score[~torch.eye(patients, dtype=torch.bool)].numpy()
+    for what, score in found.items():
+        same, other = np.diag(score), score[others]
         limit = np.quantile(other, 0.95)
         hits = int((same > limit).sum())
         interval = binomtest(hits, patients).proportion_ci(0.95, "exact")
@@ -64,11 +73,11 @@ def main(name: str, patients: int, first: int, as_json: bool) -> None:
             "recall_at_95_specificity": hits / patients,
             "interval_95": [float(interval.low), float(interval.high)],
             "recall_at_99_specificity": float((same > np.quantile(other, 0.99)).mean()),
-            "nearest_is_own": float((score.argmax(1) == torch.arange(patients)).float().mean()),
+            "nearest_is_own": float((score.argmax(1) == np.arange(patients)).mean()),
         }
     report["pair head"] |= {
-        "recall": float((logits.diagonal() > 0).float().mean()),
-        "specificity": float((logits[~torch.eye(patients, dtype=torch.bool)] <= 0).float().mean()),
+        "recall": float((np.diag(logits) > 0).mean()),
+        "specificity": float((logits[others] <= 0).mean()),
     }
     if as_json:
         click.echo(json.dumps(report, indent=2))

@@ -32,6 +32,13 @@ def pick_device(name: str) -> str:
     return name
 
 
+def device_name(device: str) -> str:
+    """Return what a device calls itself (`NVIDIA H200`), or `cpu`."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Say whether an error is for lack of memory; on a CPU, torch raises a plain `RuntimeError`."""
     import torch

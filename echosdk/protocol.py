@@ -177,7 +177,7 @@ def rests(protocol: Protocol, step: str) -> dict[str, Any]:
             return {"bundle": protocol.bundle.digest}
         how = {"seed": choices.seed, "dtype": choices.train.dtype, "references": choices.train.references}
         return _plain({"data": data, "plugin_set": protocol.plugin_set.to_plain(), **how})
-    if not _has_bundle(protocol):
+    if not has_bundle(protocol):
         raise InputError(f"{step}: wants a bundle, which the step train makes; run that first: --step train")
     bundle = protocol.bundle.digest
     if step == "generate":
@@ -271,7 +271,7 @@ def _evaluate(protocol: Protocol) -> None:
         protocol.source,
         protocol.choices.data,
         bundle=protocol.bundle_name,
-        videos=protocol.choices.evaluate.videos,
+        **attrs.asdict(protocol.choices.evaluate),
         seed=protocol.choices.seed,
         device=protocol.device,
         registry=protocol.registry,
@@ -325,7 +325,7 @@ def _check_places(protocol: Protocol) -> None:
             raise InputError(f"{name} {path}: lies inside {protocol.out}, which people may read; choose another place")
 
 
-def _has_bundle(protocol: Protocol) -> bool:
+def has_bundle(protocol: Protocol) -> bool:
     return protocol.choices.bundle is not None or protocol.record("train") is not None
 
 

@@ -82,9 +82,12 @@ class AuditChoices:
 
 @frozen(kw_only=True)
 class Evaluate:
-    """How many generated videos are measured."""
+    """How many generated videos are measured, and what is drawn in memory beside: the paper's tables 1 to 3."""
 
     videos: int = field(default=500, validator=ge(1))
+    reconstructions: bool = False
+    stills: bool = False
+    real_stills: bool = False
 
 
 @frozen(kw_only=True)

@@ -8,11 +8,14 @@ from typing import Any
 from attrs import frozen
 
 from echosdk.bundle import Bundle
+from echosdk.devices import device_name
 from echosdk.errors import InputError
 from echosdk.evaluation.downstream import KIND
+from echosdk.generation.estimate import seconds_a_video
+from echosdk.generation.generate import make_plan
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import resolve
-from echosdk.protocol import LASTING, STEPS, Protocol, different, rests
+from echosdk.protocol import LASTING, STEPS, Protocol, different, has_bundle, rests
 from echosdk.protocol import is_there as there_is
 
 
@@ -31,7 +34,7 @@ class Planned:
 
 
 def plan_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> list[Planned]:
-    """Return what each step would do. Nothing is made, and no frame is read."""
+    """Return what each step would do. Nothing is kept, and no real frame is read."""
     planned: list[Planned] = []
     for step in (step for step in STEPS if step in steps):
         new = {each.step for each in planned if each.state != "done"}
@@ -72,7 +75,8 @@ def _what(protocol: Protocol, step: str) -> str:
     if step == "audit":
         return f"at most {choices.audit.patients} patients of a split, {choices.audit.videos} of them whole"
     if step == "evaluate":
-        return f"at most {choices.evaluate.videos} videos"
+        more = [name for name in ("reconstructions", "stills", "real_stills") if getattr(choices.evaluate, name)]
+        return f"at most {choices.evaluate.videos} videos" + "".join(f", {name.replace('_', ' ')}" for name in more)
     if step == "validate":
         return f"{trainings(protocol)} trainings of {set_.choices[KIND].use}"
     return "report.html and report.json" + (", and a private edition" if protocol.private_audit else "")
@@ -93,6 +97,8 @@ def _estimate(protocol: Protocol, step: str) -> tuple[float | None, str]:
         return known["seconds"], "it took so long here before"
     if step == "report" or (step == "train" and protocol.choices.bundle is not None):
         return 10.0, "it writes what is known" if step == "report" else "nothing is trained"
+    if step == "generate" and has_bundle(protocol):
+        return _generation(protocol)
     bundle = _recorded(protocol)
     if bundle is None or step not in ("train", "validate"):
         return None, ""
@@ -112,6 +118,15 @@ def _estimate(protocol: Protocol, step: str) -> tuple[float | None, str]:
     return each * trainings(
         protocol
     ), f"the bundle {bundle.where} recorded its training's seconds; reading videos is not in it"
+
+
+def _generation(protocol: Protocol) -> tuple[float | None, str]:
+    """Time a little of one video, and count the rest."""
+    plan, bundle = make_plan(protocol.options, protocol.registry)
+    workers = min(protocol.workers or 1, len(plan.shards))
+    each = seconds_a_video(plan, bundle, protocol.registry)
+    videos = sum(plan.counts.values()) * protocol.choices.generate.datasets
+    return each * videos / workers, "one denoising step was timed here; those that the filter rejects are not in it"
 
 
 def _recorded(protocol: Protocol) -> Bundle | None:
@@ -134,11 +149,13 @@ def _names(protocol: Protocol) -> Iterator[str]:
 
 
 def _seconds(protocol: Protocol, bundle: Bundle, kind: str, wanted: Mapping[str, Any]) -> float | None:
-    """Return a stage's recorded seconds for the steps that are wanted, where all else of it is the same."""
+    """Return a stage's recorded seconds for the steps that are wanted, where all else and the device are the same."""
     stage = bundle.manifest.stages.get(kind)
     facts = {} if stage is None else stage.provenance.get("facts", {})
     recipe = wanted.get("recipe")
     if stage is None or not facts.get("seconds") or not facts.get("steps") or not isinstance(recipe, Mapping):
+        return None
+    if facts.get("device") != device_name(protocol.device):
         return None
     choice = stage.provenance["choice"]
     shape = protocol.registry.component(kind, choice["use"]).shape

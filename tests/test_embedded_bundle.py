@@ -14,6 +14,7 @@ from echosdk import Registry
 from echosdk.bundle import Bundle, library_versions
 from echosdk.interfaces import KINDS
 from echosdk.noise_key import NOISE_KEY, NOISE_KEY_OF
+from echosdk.plugin_set import PluginSet, resolve
 
 LEARNED = tuple(kind for kind in KINDS if kind != "stitcher")
 
@@ -58,7 +59,7 @@ def test_it_holds_what_judging_needs(bundle: Bundle) -> None:
 
 def test_it_says_that_its_filter_was_calibrated_on_few_patients_and_on_copies_too(bundle: Bundle) -> None:
     chosen = bundle.plugin_set.choices["privacy_filter"].parameters
-    assert chosen["min_patients"] == bundle.manifest.data["val_patients"] == 100
+    assert chosen["min_patients"] == bundle.manifest.data["val_patients"] == 150
     assert (chosen["calibration"], chosen["copy_percentile"]) == ("conformal", 95.0)
 
 
@@ -105,6 +106,18 @@ def test_it_says_what_it_was_trained_on_and_how(bundle: Bundle) -> None:
         assert choice["use"] == bundle.plugin_set.choices[kind].use
         assert facts["steps"] > 0
         assert math.isfinite(facts.get("train_loss", 0.0))  # unknown where a rerun found all steps done
+
+
+def test_it_was_trained_by_the_recipe_beside_it(bundle: Bundle, registry: Registry) -> None:
+    """But for how often a checkpoint was written, of which nothing is learnt."""
+    recipe = resolve(registry, PluginSet.find(str(bundle.folder.parent / "recipe.toml"), registry))
+    for kind, stage in bundle.manifest.stages.items():
+        choice = recipe.choices[kind]
+        for name in registry.component(kind, choice.use).shape:
+            values = [stage.provenance["choice"]["parameters"][name], choice.parameters[name]]
+            if name == "recipe":
+                values = [{**value, "checkpoint_every": 0} for value in values]
+            assert json.loads(json.dumps(values[1])) == values[0], f"{kind}.{name}"
 
 
 def test_it_does_not_say_where_it_was_trained(files: dict[str, Path]) -> None:

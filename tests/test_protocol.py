@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 
 import echosdk
 from echosdk import Registry
 from echosdk.bundle import Bundle
+from echosdk.generation.estimate import seconds_a_video
+from echosdk.generation.generate import make_plan
 from echosdk.protocol import STEPS, Outcome, Protocol, run_protocol
 from echosdk.protocol_choices import Choices, Generate, Validate, read_choices
 from echosdk.protocol_plan import plan_protocol
@@ -177,22 +182,55 @@ def test_private_places_inside_what_people_read_are_refused(done: Done) -> None:
 def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_recorded(
     run_echosdk: Any, registry: Registry, tmp_path: Path
 ) -> None:
+    phantom = Bundle.open("phantom", registry).folder
+    shutil.copytree(phantom, tmp_path / "bundle")
+    text = (phantom / "bundle.json").read_text()
+    here = re.sub(r'"device": ".*?"', '"device": "cpu"', text)
+    assert here.count('"device": "cpu"') == 5
+    (tmp_path / "bundle" / "bundle.json").write_text(here)
+    recipe = (phantom.parent / "recipe.toml").read_text()
+    (tmp_path / "set.toml").write_text(recipe.replace('"phantom"', f'"{tmp_path / "bundle"}"'))
     source = "phantom?patients=800&frames=32&fps=16&videos=2"
-    words = ("protocol", "--plugin-set", "default-small", "--data", source, "--out", str(tmp_path / "o"), "--device", "cpu")
-    told = run_echosdk(*words, "--dry-run")
+    words = ("protocol", "--data", source, "--out", str(tmp_path / "o"), "--device", "cpu", "--dry-run")
+    told = run_echosdk(*words, "--plugin-set", str(tmp_path / "set.toml"))
     assert told.status == 0, told.err
     rows = {line.split()[0]: line for line in told.out.splitlines()[1:]}
     assert list(rows) == list(STEPS)
-    stages = Bundle.open("phantom", registry).manifest.stages.values()
-    hours = sum(stage.provenance["facts"]["seconds"] for stage in stages) / 3600
-    assert f"about {hours:.1f} h (estimate: the bundle phantom recorded its training's seconds)" in rows["train"]
+    seconds = {kind: stage["provenance"]["facts"]["seconds"] for kind, stage in json.loads(text)["stages"].items()}
+    minutes = f"{sum(seconds.values()) / 60:.0f}"
+    basis = f"the bundle {tmp_path / 'bundle'} recorded its training's seconds"
+    assert f"about {minutes} min (estimate: {basis})" in rows["train"]
     assert "train 1200, val 200, test 200" in rows["generate"]
     assert "not known" in rows["generate"]
     assert "9 trainings of ef-regressor" in rows["validate"]
-    planned = json.loads(run_echosdk(*words, "--bundle", "phantom", "--dry-run", "--json").out)
-    assert planned[4]["seconds"] == pytest.approx(9 * 956)
+    planned = json.loads(run_echosdk(*words, "--bundle", str(tmp_path / "bundle"), "--json").out)
+    assert planned[1]["seconds"] > 0
+    assert planned[1]["basis"].startswith("one denoising step was timed here")
+    assert planned[2]["seconds"] is None
+    assert planned[4]["seconds"] == pytest.approx(9 * seconds["downstream_validator"])
+    elsewhere = json.loads(run_echosdk(*words, "--bundle", "phantom", "--json").out)
+    assert elsewhere[4]["seconds"] is None, "on another device a training takes another time"
     assert not (tmp_path / "o").exists()
     assert not (tmp_path / "o.work").exists()
+
+
+def test_the_time_to_generate_is_counted_from_a_still_a_step_and_a_frame(
+    done: Done, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr("echosdk.generation.estimate.time.perf_counter", lambda: float(next(ticks)))  # each takes a second
+    plan, bundle = make_plan(done.protocol.options, registry)
+    animator = done.protocol.plugin_set.build(registry, "video_animator")
+    bundle.load("video_animator", animator, "lvdm")
+    steps, windows = len(animator.begin(8, [torch.Generator()]).timesteps), 2
+    assert (animator.window, plan.num_frames) == (8, 12)
+    assert seconds_a_video(plan, bundle, registry) == pytest.approx(1 + steps * windows + 2 / 4 * 12)
+
+
+def test_the_plan_names_what_is_drawn_to_be_measured(done: Done) -> None:
+    more = attrs.evolve(done.protocol.choices.evaluate, stills=True, real_stills=True)
+    planned = plan_protocol(done.again(choices=attrs.evolve(done.protocol.choices, evaluate=more))[0])
+    assert planned[3].what.startswith("at most 500 videos, stills, real stills; was done with other ")
 
 
 def test_the_command_ends_with_both_verdicts(done: Done, run_echosdk: Any) -> None:
@@ -204,6 +242,14 @@ def test_the_command_ends_with_both_verdicts(done: Done, run_echosdk: Any) -> No
     assert told.out.splitlines() == [
         "privacy policy: NOT MET", f"verdict: {done.ended.verdict}", f"report:  {done.out / 'report.html'}",
     ]  # fmt: skip
+
+
+def test_the_choices_in_the_documentation_are_choices(code_blocks: Any, tmp_path: Path) -> None:
+    (text,) = code_blocks(Path(__file__).parents[1] / "docs/how-to/run-the-protocol.md", "toml")
+    (tmp_path / "choices.toml").write_text(text)
+    choices = read_choices(tmp_path / "choices.toml", {})
+    assert choices.evaluate.real_stills
+    assert choices.validate.set_ == ("downstream_validator.recipe.steps=150",)
 
 
 WRONG = {

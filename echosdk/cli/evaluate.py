@@ -78,5 +78,5 @@ def command(
 def _row(figure: Measured) -> tuple[str, ...]:
     floor = figure.floor
     real = f"{floor.value:.4g} ({floor.low:.4g} to {floor.high:.4g})" if floor else "-"
-    interval = f"{figure.low:.4g} to {figure.high:.4g}"
-    return figure.name, figure.against or "-", str(figure.n), f"{figure.value:.4g}", interval, real
+    value, interval = f"{figure.value:.4g}", figure.interval_in_words()
+    return figure.name, figure.against or "-", str(figure.n), value, interval, real

@@ -50,6 +50,11 @@ from echosdk.interfaces import KINDS, Switches
     show_default=True,
     help="Frames of every training clip that the bundle keeps for the privacy filter.",
 )
+@click.option(
+    "--held-out-frames",
+    type=click.IntRange(1),
+    help="Frames of a held-out clip, from its first on, that the bundle keeps for calibration; default all.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default all cores.")
@@ -91,6 +96,7 @@ def command(
     stages: tuple[str, ...],
     work: Path | None,
     references: int,
+    held_out_frames: int | None,
     seed: int,
     dtype: str,
     threads: int | None,
@@ -137,6 +143,7 @@ def command(
             work=work or out.with_name(out.name + ".work"),
             seed=seed,
             references_a_clip=references,
+            held_out_frames=held_out_frames,
             device=options.pick_device(device),
             dtype=dtype,
             stages=stages or KINDS,

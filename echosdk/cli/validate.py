@@ -160,7 +160,7 @@ def _print(found: Validation) -> None:
     head = ("trained on", "tested on", "n", "R2", "MAE", "RMSE", "MAE by seed", "MAE minus that of")
     rows = []
     for row in found.rows:
-        figures = (f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (row.r2, row.mae, row.rmse))
+        figures = (f"{each.value:.3f} ({each.interval_in_words('.3f')})" for each in (row.r2, row.mae, row.rmse))
         by_seed = ", ".join(f"{mae:.2f}" for mae in row.mae_by_seed)
         minus = (
             row.minus and f"{row.minus.against}: {row.minus.value:+.2f} ({row.minus.low:+.2f} to {row.minus.high:+.2f})"
@@ -175,7 +175,7 @@ def _print(found: Validation) -> None:
             what,
             [
                 (each.trained_on, each.tested_on, f"{found.label} under {roc.cutoff:g}", str(roc.below),
-                 f"{roc.area.value:.3f} ({roc.area.low:.3f} to {roc.area.high:.3f})", str(roc.area.n))
+                 f"{roc.area.value:.3f} ({roc.area.interval_in_words('.3f')})", str(roc.area.n))
                 for each, roc in areas
             ],
         )  # fmt: skip

@@ -85,7 +85,9 @@ def make_agreement(
 
     point = figures(np.ones((1, len(true))))[:, 0]
     drawn = [figures(w[:, place].astype(float)) for w in patient_weights(len(groups), resamples, seed)]
-    low, high = np.nanquantile(np.concatenate(drawn, 1), (0.025, 0.975), axis=1)
+    low = high = np.full_like(point, np.nan)  # of one patient nobody knows
+    if len(groups) > 1:
+        low, high = np.nanquantile(np.concatenate(drawn, 1), (0.025, 0.975), axis=1)
 
     def measured(name: str, direction: Any, i: int) -> Measured:
         return Measured(

@@ -109,6 +109,8 @@ def evaluate(
         )
     tools = _tools(opened, plan, registry, device, seed)
     window, seams = _joins(plan, registry, tools)
+    if n < FEWEST:
+        tools.clips.clear()  # no set is compared
     report(f"comparing {n} generated videos with {n} training and {n} held-out ones, one of each patient")
 
     drawn = set(np.random.default_rng([seed, total]).permutation(total)[:n].tolist())

@@ -30,7 +30,12 @@ def mean_interval(values: Array, seed: int = 0, resamples: int = RESAMPLES) -> t
 def statistic_interval(
     statistic: Callable[[Array], Array], n: int, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Return the percentile interval of a statistic of n independent units; it is given rows of their numbers `b n`."""
+    """Return the percentile interval of a statistic of n independent units; it is given rows of their numbers `b n`.
+
+    Of a single unit there is none: NaN.
+    """
+    if n < 2:
+        return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     found = [statistic(rng.integers(n, size=(min(CHUNK, resamples - i), n))) for i in range(0, resamples, CHUNK)]
     low, high = np.nanquantile(np.concatenate(found), (0.025, 0.975))

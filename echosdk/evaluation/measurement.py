@@ -45,6 +45,12 @@ class Measured:
     against: str = ""
     floor: Floor | None = None
 
+    def interval_in_words(self, digits: str = ".4g") -> str:
+        """Return the interval for people; of a single item there is none."""
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return "no interval"
+        return f"{self.low:{digits}} to {self.high:{digits}}"
+
 
 @frozen(kw_only=True)
 class NotComputed:

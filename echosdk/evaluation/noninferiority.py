@@ -153,13 +153,13 @@ def power(
     """Return the chance to show non-inferiority if the difference is so, in a trial so many times as large.
 
     `patients` and `seeds` are factors on the numbers with which the variance was found (of datasets where there are
-    several). Student's distribution is shifted, which is near the non-central one.
+    several). By the non-central distribution of Student's t.
     """
     larger = _scaled(variance, patients, seeds)
     if not larger.total:
         return 1.0 if difference < margin else 0.0
     reach = float(special.stdtrit(larger.df, 1 - LEVEL))
-    return float(special.stdtr(larger.df, (margin - difference) / np.sqrt(larger.total) - reach))
+    return float(special.nctdtr(larger.df, (difference - margin) / np.sqrt(larger.total), -reach))
 
 
 def needed(found: Comparison) -> tuple[Needed, ...]:

@@ -74,7 +74,9 @@ def make_row(
     directions: dict[str, Any] = {"R2": "higher", "MAE": "lower", "RMSE": "lower", "bias": "zero"}
     found = {}
     for name, direction in directions.items():
-        low, high = np.nanquantile(np.concatenate([part[name] for part in drawn]), (0.025, 0.975))
+        low = high = np.nan  # of one patient nobody knows
+        if len(groups) > 1:
+            low, high = np.nanquantile(np.concatenate([part[name] for part in drawn]), (0.025, 0.975))
         found[name.lower()] = Measured(
             name=name,
             direction=direction,

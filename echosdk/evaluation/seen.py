@@ -81,7 +81,7 @@ def image_distances(frames: NDArray[np.uint8], seen: Mapping[str, Seen], tools: 
             )
             if still.classes and classes is not None:
                 theirs = still.classes(others)
-                found.append(measure_score(theirs, classes, title=still.name, against=against, seed=seed))
+                found += measure_score(theirs, classes, title=still.name, against=against, seed=seed)
     return sorted(found, key=lambda each: [*seen].index(each.against))
 
 

@@ -48,3 +48,8 @@ for (const table of document.querySelectorAll("table[data-sort]")) {
     });
   });
 }
+
+// What is folded away on the screen is printed.
+const folded = [...document.querySelectorAll("details.printed")];
+addEventListener("beforeprint", () => { for (const part of folded) { part.dataset.was = String(part.open); part.open = true; } });
+addEventListener("afterprint", () => { for (const part of folded) part.open = part.dataset.was === "true"; });

@@ -72,7 +72,11 @@ def scatter(title: str, name: str, unit: str, cells: Sequence[Sequence[float]], 
         for left, right, inside, n in _binned(cells)
     ]
     return _figure(
-        title, f"{total} readings. Dashed: read as it is.", drawing, said, table(f"{title}: {name}", head, rows)
+        title,
+        f"{total} readings. On the dashed line a reading is right.",
+        drawing,
+        said,
+        table(f"{title}: {name}", head, rows),
     )
 
 
@@ -147,6 +151,25 @@ def distances(title: str, kept: Sequence[float], rejected: Sequence[float], tau:
     ]
     numbers = table(title, ("distance", "kept", "rejected"), rows)
     return _figure(title, text, marks, f"{title}. {text}", numbers)
+
+
+def distributions(title: str, x_name: str, edges: Sequence[float], counted: Mapping[str, Sequence[int]]) -> Html:
+    """Return up to three histograms over each other as outlines, each as shares of its own total."""
+    shares = {name: [n / max(1, sum(counts)) for n in counts] for name, counts in counted.items()}
+    axes = Axes((edges[0], edges[-1]), (0.0, max(1e-9, *(max(each) for each in shares.values())) * 1.05))
+    outlines = []
+    for style, each in zip(STYLES, shares.values(), strict=False):
+        steps = [(edge, share) for *ends, share in zip(edges, edges[1:], each, strict=False) for edge in ends]
+        outlines.append(_path(style, axes, [(edges[0], 0.0), *steps, (edges[-1], 0.0)]))
+    totals = {name: f"{name} ({sum(counts)})" for name, counts in counted.items()}
+    text = "Shares of each set; how many are in it stands in brackets."
+    rows = [
+        (f"{low:g} to {high:g}", *(f"{each[i]:.3f}" for each in shares.values()))
+        for i, (low, high) in enumerate(pairwise(edges))
+    ]
+    numbers = table(f"{title}: shares", (x_name, *totals.values()), rows)
+    drawing = [*axes.frame(x_name, "share"), *outlines]
+    return _figure(title, text, drawing, f"{title}: histograms. {text}", numbers, _key(totals.values()))
 
 
 def _figure(

@@ -177,8 +177,8 @@ def _order(labels: Sequence[Mapping[str, Any]], everything: bool) -> str:
     return f"the values of {labels[0]['name']} one after the other" if labels else "spread evenly over the dataset"
 
 
-def labels_section(labels: Sequence[Mapping[str, Any]], total: int) -> Html:
-    """Return how each label is distributed."""
+def labels_section(labels: Sequence[Mapping[str, Any]], total: int, more: Sequence[Html] = ()) -> Html:
+    """Return how each label is distributed, and `more` charts after that."""
     if not labels:
         return section("Labels", element("p", "These videos have no labels."))
     charts = [
@@ -193,7 +193,7 @@ def labels_section(labels: Sequence[Mapping[str, Any]], total: int) -> Html:
         if "values" not in label and (missing := total - sum(label["histogram"]["counts"]))
     ]
     text = f"Over all {count(total)} videos. A label is what a video was asked to show; it was not measured on it. "
-    return section("Labels", element("p", text, *outside), element("div", *charts, class_="charts"))
+    return section("Labels", element("p", text, *outside), element("div", *charts, *more, class_="charts"))
 
 
 def filter_section(manifest: Mapping[str, Any]) -> Html:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from echosdk.devices import device_name
 from echosdk.errors import TrainingError
 from echosdk.interfaces import Run
 from echosdk.seeding import generator, seed_of
@@ -68,18 +70,19 @@ class Stopping:
 
 @frozen(kw_only=True)
 class Trained:
-    """What came of a training: the mean of the last losses, where they are known, and the seconds it took."""
+    """What came of a training: the mean of the last losses, where they are known; how long it took, and on what."""
 
     steps: int
     train_loss: float | None
     val_loss: float | None
     seconds: float
+    device: str
 
     def facts(self) -> dict[str, Any]:
         """Return the figures for a bundle's provenance."""
         losses = {"train_loss": self.train_loss, "val_loss": self.val_loss}
         known = {name: loss for name, loss in losses.items() if loss is not None}
-        return {"steps": self.steps, "seconds": round(self.seconds), **known}
+        return {"steps": self.steps, "seconds": round(self.seconds), "device": self.device, **known}
 
 
 def train(
@@ -137,15 +140,17 @@ def train(
         dynamic_ncols=True,
         disable=not (run.progress and accelerator.is_main_process),
     )
+    steps = range(start, start if _is_over(best, stopping) else recipe.steps)
+    batches = _ahead(example, run.seed, ((step, part.places) for step in steps for part in parts))
     try:
-        for step in range(start, start if _is_over(best, stopping) else recipe.steps):
+        for step in steps:
             torch.manual_seed(seed_of(run.seed, step, "network"))  # for dropout
             rate = recipe.learning_rate * _factor(step, recipe)
             opponent = adversary if adversary is not None and step >= adversary.start else None
             mean, made = 0.0, []
             own.begin(rate)
             for part in parts:
-                batch = _batch(example, run.seed, step, part.places, accelerator.device)
+                batch = _moved(next(batches), accelerator.device)
                 with own.gathering(part, accelerator):
                     with accelerator.autocast():
                         if opponent:
@@ -218,6 +223,7 @@ def train(
             save(checkpoint, done, learners, average, recent, accelerator.scaler, best)
         raise
     finally:
+        batches.close()
         bar.close()
         if watch and not last:  # else there is a last row to come
             watch.close()
@@ -234,7 +240,13 @@ def train(
     if watch:
         watch.row(done, train_loss, recipe.learning_rate * _factor(done - 1, recipe), val_loss)
         watch.close()
-    return Trained(steps=done, train_loss=train_loss, val_loss=val_loss, seconds=time.monotonic() - began)
+    return Trained(
+        steps=done,
+        train_loss=train_loss,
+        val_loss=val_loss,
+        seconds=time.monotonic() - began,
+        device=device_name(str(accelerator.device)),
+    )
 
 
 def _accelerator(run: Run) -> Accelerator:
@@ -311,8 +323,26 @@ def _checkpoint_gradients(network: nn.Module, wanted: bool) -> bool:
     return bool(able)
 
 
-def _batch(example: Example, seed: int, step: int, places: range, device: torch.device) -> Mapping[str, Any]:
-    batch = default_collate([example(generator(seed, step, place)) for place in places])
+def _ahead(
+    example: Example, seed: int, wanted: Iterable[tuple[int, range]]
+) -> Generator[Mapping[str, Any], None, None]:
+    """Yield the batch of each step and its places, in order; the next one is drawn while this one is learnt from."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[Mapping[str, Any]] | None = None
+        for step, places in wanted:
+            drawn, coming = coming, pool.submit(_batch, example, seed, step, places)
+            if drawn:
+                yield drawn.result()
+        if coming:
+            yield coming.result()
+
+
+def _batch(example: Example, seed: int, step: int, places: range) -> Mapping[str, Any]:
+    batch: Mapping[str, Any] = default_collate([example(generator(seed, step, place)) for place in places])
+    return batch
+
+
+def _moved(batch: Mapping[str, Any], device: torch.device) -> Mapping[str, Any]:
     return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
 
 
@@ -340,7 +370,7 @@ def _average(network: nn.Module, recipe: Recipe) -> Any:
         return None
     from diffusers.training_utils import EMAModel
 
-    return EMAModel(network.parameters(), decay=recipe.ema_decay)
+    return EMAModel(network.parameters(), decay=recipe.ema_decay, foreach=True)
 
 
 @torch.no_grad()
@@ -349,7 +379,8 @@ def _validate(
 ) -> float:
     values = []
     for step in range(VALIDATION_BATCHES):
-        batch = _batch(validation, seed_of(run.seed, "validation"), step, range(recipe.batch_size), accelerator.device)
+        batch = _batch(validation, seed_of(run.seed, "validation"), step, range(recipe.batch_size))
+        batch = _moved(batch, accelerator.device)
         with accelerator.autocast():
             values.append(float(loss(network, batch)))
     return sum(values) / len(values)

@@ -65,6 +65,7 @@ class Training:
     start: Bundle | None = None
     skip_bad: bool = False
     references_a_clip: int = 4
+    held_out_frames: int | None = None
     progress: bool = False
     switches: Switches = Switches()
     report: Callable[[str], None] = field(default=lambda line: None)
@@ -248,11 +249,12 @@ def _done_key(training: Training, kind: str, done: Stage, fixed: Sequence[str]) 
 
 
 def _keep_references(bundle: Bundle, latents: TrainingData, encoder: Any, training: Training) -> Bundle:
-    """Keep some frames of every training clip, all of one clip of a held-out patient, one frame of a test patient."""
+    """Keep some frames of every training clip, a clip of each held-out patient, a frame of each test one."""
     train = [(clip.group, _some_of(clip, training.references_a_clip)) for clip in latents.train]
     one_each = {clip.group: clip for clip in latents.val}.values()
     test = strangers(training.source, encoder, training.plugin_set.fps, bundle.noise_key)
-    return keep_references(bundle, train, [(clip.group, clip.read()) for clip in one_each], test)
+    holdout = [(clip.group, clip.read(0, training.held_out_frames)) for clip in one_each]
+    return keep_references(bundle, train, holdout, test)
 
 
 def _some_of(clip: StoredClip, count: int) -> NDArray[Any]:

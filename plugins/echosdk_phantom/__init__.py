@@ -31,5 +31,5 @@ def echosdk_bundles() -> Iterator[echosdk.Resource]:
     yield echosdk.Resource(
         name="phantom",
         location=str(files("echosdk_phantom") / "bundle"),
-        summary="default-small, trained on the SIMULATION; stands for no patient",
+        summary="the networks of default-small, trained on the SIMULATION; stands for no patient",
     )

@@ -16,6 +16,14 @@ from echosdk.interfaces import SPLITS, Category, Clip, DataSource, Label, Split
 from echosdk.plugin_set import open_source
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """None of other people's weights, whatever this machine has: they would be measured with, for minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECHOSDK_WEIGHTS", str(tmp_path_factory.mktemp("no-weights")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def made(trained_tiny: Bundle, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated dataset with all three splits; do not change it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,13 @@ def test_passes_videos_without_seams(videos):
     assert ratio.within(0.15)
     assert ratio.low < ratio.ratio < ratio.high
     assert ratio.videos == 32
+
+
+def test_the_ratio_is_of_the_mean_changes_at_the_seams_and_elsewhere(videos):
+    changes = [[np.abs(b.astype(float) - a).mean() for a, b in pairwise(video)] for video in videos]
+    at = [row[seam - 1] for row in changes for seam in SEAMS]
+    elsewhere = [value for row in changes for i, value in enumerate(row) if i + 1 not in SEAMS]
+    assert seam_ratio(videos, SEAMS).ratio == pytest.approx(np.mean(at) / np.mean(elsewhere), rel=1e-5)
 
 
 def test_fails_videos_that_do_not_move(videos):

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from echosdk.evaluation.distances import (
     SET_MEASURES,
@@ -21,7 +22,7 @@ from echosdk.evaluation.distances import (
     recall,
 )
 from echosdk.evaluation.intervals import half_sample_error, mean_interval
-from echosdk.evaluation.pretrained import inception_score
+from echosdk.evaluation.pretrained import inception_score, measure_score, score_of_parts
 
 
 def normal(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
@@ -74,6 +75,13 @@ def test_neighbourhoods_are_as_their_papers_define_them():
     assert density(real, made) == pytest.approx(np.mean([within(x, real, 5) / 5 for x in made]))
     nearest = [min(np.linalg.norm(x - y) for y in made) for x in real]
     assert coverage(real, made) == pytest.approx(np.mean([d <= radius(real, i, 5) for i, d in enumerate(nearest)]))
+
+
+def test_neighbourhoods_are_those_of_their_authors_package():
+    """What prdc 0.2 (Naeem et al.) gives for these sets: three neighbours for the first two, five for the others."""
+    real, made = normal(80, 5, 0), normal(60, 5, 1, 1.2, 0.5)
+    found = [measure(real, made) for measure in (precision, recall, density, coverage)]
+    assert found == pytest.approx([47 / 60, 0.775, 0.82, 0.7875])
 
 
 def test_a_set_that_shows_one_thing_has_no_recall_and_no_diversity():
@@ -139,3 +147,26 @@ def test_the_inception_score_is_exp_of_the_mean_divergence():
         theirs.update(logits)
         score = float(theirs.compute()[0])
     assert inception_score(logits.softmax(1).numpy()) == pytest.approx(score)
+
+
+def test_the_inception_score_by_tenths_is_the_mean_of_ten_disjoint_parts():
+    logits = normal(103, 6, 0, 2.0)
+    classes = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    order = np.random.default_rng(3).permutation(103)
+    parts = [classes[order[start:end]] for start, end in zip([0, 11, 22, 33, *range(43, 103, 10)], [11, 22, 33, *range(43, 104, 10)], strict=True)]
+    plain = [np.exp(np.mean([stats.entropy(row, part.mean(0)) for row in part])) for part in parts]
+    assert score_of_parts(classes, 3) == pytest.approx(plain)
+    whole, tenths = measure_score(classes, classes, title="t", against="train", seed=3)
+    assert (whole.name, tenths.name) == ("IS (t)", "IS, mean of 10 parts (t)")
+    assert tenths.value == pytest.approx(np.mean(plain))
+    assert (tenths.low, tenths.high) == pytest.approx(stats.t.interval(0.95, 9, np.mean(plain), stats.sem(plain)))
+    assert f"{np.std(plain, ddof=1):.3g}" in tenths.interval
+    assert tenths.floor is not None
+    assert tenths.floor.value == pytest.approx(tenths.value, rel=0.1)
+    assert len(measure_score(classes[:19], classes[:19], title="t", against="train")) == 1  # two images a part at least
+
+
+def test_the_interval_of_a_mean_is_that_of_scipys_bootstrap():
+    values = np.random.default_rng(0).exponential(2, 40)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=1).confidence_interval
+    assert mean_interval(values) == pytest.approx(tuple(theirs), rel=0.02)

@@ -95,6 +95,28 @@ def test_two_one_sided_tests_show_equivalence_only_within_the_margin_on_both_sid
     assert better.p_noninferior < 1e-6 < better.p_equivalent
 
 
+def test_both_p_values_are_those_of_scipys_paired_tests():
+    rng = np.random.default_rng(6)
+    errors = rng.normal(4, 1, (2, 60)) + np.array([[0.0], [0.1]])
+    found = compare(np.repeat(errors[:1], 2, 0), np.repeat(errors[None, 1:], 2, 1), np.arange(60), MARGIN)
+    under, over = (
+        stats.ttest_1samp(errors[1] - errors[0], at, alternative=side).pvalue
+        for at, side in ((MARGIN, "less"), (-MARGIN, "greater"))
+    )
+    assert found.p_noninferior == pytest.approx(under, rel=0.1)  # the bootstrap's variance is not exact
+    assert found.p_equivalent == pytest.approx(max(under, over), rel=0.1)
+
+
+@pytest.mark.parametrize("df", [3, 20])
+def test_the_power_is_the_share_of_simulated_trials_that_show_it(df):
+    """Of a normal difference whose variance was estimated with so many degrees of freedom."""
+    of_patients = Variance(patients=0.04, real=0.0, synthetic=0.0, df_patients=df, df_real=1, df_synthetic=1)
+    rng = np.random.default_rng(7)
+    difference, error = rng.normal(0.1, 0.2, 40_000), 0.2 * np.sqrt(rng.chisquare(df, 40_000) / df)
+    shown = (difference + stats.t.ppf(0.975, df) * error < MARGIN).mean()
+    assert power(of_patients, MARGIN, 0.1) == pytest.approx(shown, abs=0.01)
+
+
 def test_patients_alone_give_the_paired_t_test():
     """Where every training is the same, the verdict is a paired test's."""
     rng = np.random.default_rng(4)

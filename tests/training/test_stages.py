@@ -200,6 +200,21 @@ def test_the_filter_is_given_as_many_frames_of_a_clip_as_are_asked_for(
     assert kept == {1: 12, 3: 36}
 
 
+def test_of_a_held_out_clip_as_many_frames_are_kept_as_are_asked_for(
+    encoder_only: Path, registry: Registry, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    kept = {}
+    for number in (None, 5):
+        bundle = train_bundle(training(registry, tmp_path, stages=("image_prior",), held_out_frames=number))
+        _, holdout, video = bundle.references()
+        kept[number] = [holdout.items[video == one] for one in video.unique()]
+    assert len(kept[None]) == len(kept[5]) > 0
+    for whole, beginning in zip(kept[None], kept[5], strict=True):
+        assert len(whole) > 5
+        assert beginning.equal(whole[:5])
+
+
 def test_another_run_parameter_trains_nothing_anew_and_is_written(
     encoder_only: Path, registry: Registry, tmp_path: Path
 ) -> None:
