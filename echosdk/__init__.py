@@ -52,7 +52,7 @@ from echosdk.torchvision_operators import define_before_import
 
 if TYPE_CHECKING:
     from echosdk.generation.dataset import open_dataset
-    from echosdk.generation.generate import generate
+    from echosdk.generation.generate import Options, generate
 
 try:
     __version__ = version("echosdk")
@@ -61,7 +61,11 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 define_before_import()
 
-_LAZY = {"generate": "echosdk.generation.generate", "open_dataset": "echosdk.generation.dataset"}
+_LAZY = {
+    "Options": "echosdk.generation.generate",
+    "generate": "echosdk.generation.generate",
+    "open_dataset": "echosdk.generation.dataset",
+}
 
 __all__ = [
     "BundleError",
@@ -80,6 +84,7 @@ __all__ = [
     "ImagePrior",
     "InputError",
     "Label",
+    "Options",
     "OutOfMemory",
     "PlanError",
     "PluginError",

@@ -22,6 +22,7 @@ from echosdk.generation.generate import Options, generate
 from echosdk.hookspecs import HOOKS
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import SAMPLING, PluginSet
+from echosdk.privacy.policy import Limit
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -137,6 +138,12 @@ def test_every_key_of_a_plugin_set_is_documented_and_the_documented_one_is_whole
     (block,) = (block for language, block in FENCED.findall(page) if language == "toml")
     assert set(PluginSet.parse(block, "the page").sampling) == set(SAMPLING)
     assert set(tomllib.loads(block)) == {"fps", "bundle", "sampling", *KINDS}
+
+
+def test_every_key_of_a_policy_is_documented() -> None:
+    page = (ROOT / "docs/how-to/write-a-policy.md").read_text()
+    for field in attrs.fields(Limit):
+        assert f"`{field.name}`" in page, field.name
 
 
 def test_the_reference_is_made_from_the_program_itself() -> None:

@@ -169,6 +169,22 @@ def test_the_wheel_carries_the_templates_of_new_plugins(installed):
     assert len([*(installed.empty / "written").iterdir()]) == len(CONTRACTS)
 
 
+def test_a_users_program_is_checked_against_the_installed_types_and_its_mistakes_are_found(installed, tmp_path):
+    pytest.importorskip("mypy", reason="checks types: pip install 'echosdk[dev]'")
+    assert (installed.packages / "echosdk" / "py.typed").is_file()  # without it mypy would look elsewhere
+    for name in ("program.py", "wrong.py"):
+        shutil.copy(ROOT / "tests" / "api" / name, installed.empty)
+    if (ROOT / ".mypy_cache").is_dir():  # torch's types take half a minute
+        shutil.copytree(ROOT / ".mypy_cache", tmp_path / "cache")
+    checked = installed.run(
+        "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"),
+        "--hide-error-context", "program.py", "wrong.py",
+    )  # fmt: skip
+    found = {line.partition(": error: ")[0] for line in checked.stdout.splitlines() if ": error: " in line}
+    lines = (installed.empty / "wrong.py").read_text().splitlines()
+    assert found == {f"wrong.py:{number}" for number, line in enumerate(lines, start=1) if line.endswith("# wrong")}, checked
+
+
 def test_its_own_tests_pass_where_it_is_installed(installed):
     tests = shutil.copytree(EXAMPLE / "tests", installed.empty / "tests")
     ran = installed.run("pytest", "-q", "-p", "no:cacheprovider", str(tests))

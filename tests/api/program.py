@@ -1,4 +1,4 @@
-"""What a user writes: it is checked by mypy --strict, and run by no test."""
+"""What a user writes: it is checked by mypy --strict against an installed echosdk, and run by no test."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,14 +6,13 @@ from typing import Literal
 import torch
 
 import echosdk
-from echosdk.generation.generate import Options
 
 
 def main(out: Path) -> None:
     registry: echosdk.Registry = echosdk.Registry.discover()
     names: list[str] = registry.names("privacy_filter")
     manifest = echosdk.generate(
-        str(out), options=Options(plugin_set="default", num_videos=4, use=(f"privacy_filter={names[0]}",)),
+        str(out), options=echosdk.Options(plugin_set="default", num_videos=4, use=(f"privacy_filter={names[0]}",)),
         registry=registry, workers=1,
     )  # fmt: skip
     if manifest is None:
