@@ -31,7 +31,7 @@ def main(bundle: str, as_json: bool) -> None:
     one_each = torch.tensor([int((video == number).nonzero()[0]) for number in video.unique()])
     distances, taus = {}, {}
     for normalisation in ("training", "item"):
-        # Copies are not asked for: a network that sees each item scaled by itself may not know them, and closes the gate
+        # No copies are asked for: a network that sees each item scaled by itself may not know them, and closes the gate
         asked = (f"privacy_filter.normalisation={normalisation}", "privacy_filter.copy_percentile=0")
         plan, _ = make_plan(Options(bundle=bundle, set_=asked), registry)
         plugin_set = PluginSet.from_plain(plan.whole_plugin_set(), where="plan")
