@@ -59,7 +59,7 @@ def training_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
         def train(network: Any, loss: Any, example: Any, recipe: Any, run: Any, *, validation: Any, **others: Any) -> Trained:
             given.update({"network": network, "loss": loss, "example": example, "adversary": None, **others})
             network.eval()
-            return Trained(steps=0, train_loss=0.0, val_loss=None, seconds=0.0)
+            return Trained(steps=0, train_loss=0.0, val_loss=None, seconds=0.0, device="cpu")
 
         monkeypatch.setattr(module, "train", train)
         component.fit(data, Run(folder=tmp_path))
