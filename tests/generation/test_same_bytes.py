@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -440,7 +441,7 @@ def test_generation_draws_a_bar_on_a_terminal_and_says_lines_in_a_log(
     assert ended.status == 0, ended.err
     assert ("\rgenerate: " in ended.err) == terminal
     assert ("/5 [" in ended.err) == terminal
-    assert ("train-000001: 3 of 3 videos, 3 stills kept\n" in ended.err) != terminal
+    assert bool(re.search(r"^train-000001: 3 of 3 videos, \d+ stills kept$", ended.err, re.MULTILINE)) != terminal
     assert ended.err.rstrip("\r").rpartition("\r")[2].strip() == ("" if terminal else ended.err.strip())
 
 
