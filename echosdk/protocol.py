@@ -30,7 +30,7 @@ from echosdk.generation.generate import Options, generate
 from echosdk.integrity import file_digest, private_folder, write_whole
 from echosdk.interfaces import DataSource
 from echosdk.plugin_set import PluginSet, open_source, resolve
-from echosdk.privacy.audit import Audit, audit
+from echosdk.privacy.audit import Audit, audit, refuse_other_data
 from echosdk.protocol_choices import Choices
 from echosdk.registry import Registry
 from echosdk.report.scorecard import make_card, render_card_page, write_private_edition
@@ -139,6 +139,7 @@ def run_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> Outcome:
     is done again, which is said.
     """
     _check_places(protocol)
+    check_bundle(protocol, steps)
     chosen = [step for step in STEPS if step in steps]
     for step in chosen:
         protocol.say(f"protocol: {step}, step {STEPS.index(step) + 1} of {len(STEPS)}")
@@ -323,6 +324,12 @@ def _check_places(protocol: Protocol) -> None:
     for name, path in (("--work", work), ("--private-audit", private)):
         if path is not None and path.is_relative_to(out):
             raise InputError(f"{name} {path}: lies inside {protocol.out}, which people may read; choose another place")
+
+
+def check_bundle(protocol: Protocol, steps: Sequence[str]) -> None:
+    """Raise where an audit is wanted that would refuse the bundle in hours: it was trained on other data."""
+    if "audit" in steps and protocol.choices.bundle is not None:
+        refuse_other_data(protocol.bundle, protocol.source, protocol.choices.data)
 
 
 def has_bundle(protocol: Protocol) -> bool:

@@ -15,7 +15,7 @@ from echosdk.generation.estimate import seconds_a_video
 from echosdk.generation.generate import make_plan
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import resolve
-from echosdk.protocol import LASTING, STEPS, Protocol, different, has_bundle, rests
+from echosdk.protocol import LASTING, STEPS, Protocol, check_bundle, different, has_bundle, rests
 from echosdk.protocol import is_there as there_is
 
 
@@ -35,6 +35,7 @@ class Planned:
 
 def plan_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> list[Planned]:
     """Return what each step would do. Nothing is kept, and no real frame is read."""
+    check_bundle(protocol, steps)
     planned: list[Planned] = []
     for step in (step for step in STEPS if step in steps):
         new = {each.step for each in planned if each.state != "done"}

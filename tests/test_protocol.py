@@ -190,7 +190,7 @@ def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_reco
     (tmp_path / "bundle" / "bundle.json").write_text(here)
     recipe = (phantom.parent / "recipe.toml").read_text()
     (tmp_path / "set.toml").write_text(recipe.replace('"phantom"', f'"{tmp_path / "bundle"}"'))
-    source = "phantom?patients=800&frames=32&fps=16&videos=2"
+    source = "phantom?patients=1200&frames=32&fps=16&videos=2"
     words = ("protocol", "--data", source, "--out", str(tmp_path / "o"), "--device", "cpu", "--dry-run")
     told = run_echosdk(*words, "--plugin-set", str(tmp_path / "set.toml"))
     assert told.status == 0, told.err
@@ -200,7 +200,7 @@ def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_reco
     minutes = f"{sum(seconds.values()) / 60:.0f}"
     basis = f"the bundle {tmp_path / 'bundle'} recorded its training's seconds"
     assert f"about {minutes} min (estimate: {basis})" in rows["train"]
-    assert "train 1200, val 200, test 200" in rows["generate"]
+    assert "train 1800, val 300, test 300" in rows["generate"]
     assert "not known" in rows["generate"]
     assert "9 trainings of ef-regressor" in rows["validate"]
     planned = json.loads(run_echosdk(*words, "--bundle", str(tmp_path / "bundle"), "--json").out)
@@ -212,6 +212,20 @@ def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_reco
     assert elsewhere[4]["seconds"] is None, "on another device a training takes another time"
     assert not (tmp_path / "o").exists()
     assert not (tmp_path / "o.work").exists()
+
+
+@pytest.mark.parametrize("how", [(), ("--dry-run",)])
+def test_a_bundle_of_other_data_is_refused_before_any_work(how: tuple[str, ...], run_echosdk: Any, tmp_path: Path) -> None:
+    data = "phantom?patients=8&frames=32&fps=16&videos=2"
+    ended = run_echosdk("protocol", "--data", data, "--bundle", "phantom", "--out", str(tmp_path / "o"), *how)
+    assert ended.status == 2
+    assert ended.err.startswith(f"echosdk: --data {data}: is not what bundle ")
+    assert "'patients': 1200" in ended.err
+    assert not [*tmp_path.iterdir()]
+    alone = run_echosdk(
+        "protocol", "--data", data, "--bundle", "phantom", "--out", str(tmp_path / "o"), "--step", "train", *how
+    )
+    assert alone.status == 0, alone.err
 
 
 def test_the_time_to_generate_is_counted_from_a_still_a_step_and_a_frame(

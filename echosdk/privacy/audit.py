@@ -102,11 +102,7 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
     plan = Plan.of_public(manifest["plan"])
     bundle = _bundle(asked, plan, registry)
     source = open_source(registry, asked.source)
-    if source.fingerprint() != bundle.manifest.data["fingerprint"]:
-        raise InputError(
-            f"--data {asked.source}: is not what bundle {bundle.where} was trained on (their fingerprints differ); "
-            f"the bundle says: {bundle.manifest.data['source']} {dict(bundle.manifest.data['parameters'])}"
-        )
+    refuse_other_data(bundle, source, asked.source)
     device = pick_device(asked.device)
     simulated = check_simulated(source, asked.source) if asked.probe_patients else None
     plugin_set, another = _plugin_set(asked, plan, bundle, registry)
@@ -195,6 +191,15 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
         ],
         "ok": met,
     }
+
+
+def refuse_other_data(bundle: Bundle, source: DataSource, name: str) -> None:
+    """Raise where a source, called `name` by the user, is not what the bundle was trained on."""
+    if source.fingerprint() != bundle.manifest.data["fingerprint"]:
+        raise InputError(
+            f"--data {name}: is not what bundle {bundle.where} was trained on (their fingerprints differ); "
+            f"the bundle says: {bundle.manifest.data['source']} {dict(bundle.manifest.data['parameters'])}"
+        )
 
 
 def _bundle(asked: Audit, plan: Plan, registry: Registry) -> Bundle:
