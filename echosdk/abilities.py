@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import torch
 
-    from echosdk.interfaces import Clip, Conditions, DataSource, References, StoredClip
+    from echosdk.interfaces import Clip, Conditions, DataSource, References, StoredClip, TrainingData
 
 
 @runtime_checkable
@@ -64,6 +64,18 @@ class TrainingCheck(Protocol):
 
     def check_training(self) -> None:
         """Raise `TrainingError` where weights or a package are missing. Called before any data is read."""
+
+
+@runtime_checkable
+class DataCheck(Protocol):
+    """What a component that learns may offer besides: to say what its data lack before other parts are trained."""
+
+    def check_data(self, data: TrainingData) -> None:
+        """Raise `TrainingError` where these clips cannot be learnt from. Called before any training.
+
+        Their frames are pixels here, whatever the component learns from; patients, labels and numbers of frames are
+        those that `fit` will be given.
+        """
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from attrs import field, frozen
 from numpy.typing import NDArray
 
-from echosdk.abilities import TrainingCheck
+from echosdk.abilities import DataCheck, TrainingCheck
 from echosdk.bundle import MANIFEST, Bundle, Manifest, Stage, add_stage, amend, begin_bundle
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import DataError, InputError
@@ -108,6 +108,9 @@ def train_bundle(training: Training) -> Bundle:
             )
     all_pixels = pixels_of(sources, training.place)
     pixels = all_pixels[0]
+    for kind in training.stages:
+        if isinstance(components[kind], DataCheck) and not _is_there(training, kind):
+            components[kind].check_data(together(all_pixels) if kind in ON_ALL_DATA else pixels)
     height, width, *_ = pixels.shape
     about, *others = (
         {**facts_of_source(named.source, named.name, training.registry), **counts_of(of)}

@@ -135,10 +135,11 @@ class PearsonReID:
         parts = [self._network.embed(self._scaled(part.to(self._device))).cpu() for part in stills.split(CHUNK)]
         return torch.cat(parts) if parts else torch.zeros(0, self.features)
 
+    def check_data(self, data: echosdk.TrainingData) -> None:
+        _refuse_too_few(self._patients(data, seed=0))
+
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
-        patients = {"train": _by_patient(data.train), "val": _by_patient(data.val)}
-        if self.patience:
-            patients |= _carved(patients["train"], self.held_back, torch.Generator().manual_seed(run.seed))
+        patients = self._patients(data, run.seed)
         _refuse_too_few(patients)
         self._low, self._high = _extremes(data.train)
         network = ReIdentification(self.architecture, self.layers, data.shape[0], self.features)
@@ -209,6 +210,13 @@ class PearsonReID:
             return (stills - self._low) / (self._high - self._low) * 2 - 1
         low, high = (extreme(stills, (-3, -2, -1), keepdim=True) for extreme in (torch.amin, torch.amax))
         return (stills - low) / (high - low).clamp(min=SMALLEST_RANGE) * 2 - 1
+
+    def _patients(self, data: echosdk.TrainingData, seed: int) -> dict[str, list[Clips]]:
+        """Return the clips of each patient: to learn from, to validate on, and, where asked, to hold back."""
+        patients = {"train": _by_patient(data.train), "val": _by_patient(data.val)}
+        if self.patience:
+            patients |= _carved(patients["train"], self.held_back, torch.Generator().manual_seed(seed))
+        return patients
 
     def _references(self, items: torch.Tensor) -> torch.Tensor:
         """Return the standardised features of references and, where asked for, of them mirrored."""

@@ -126,6 +126,21 @@ def test_frames_of_two_sizes_are_refused_before_any_training(registry: Registry,
     assert not (tmp_path / "bundle").exists()
 
 
+def test_what_a_later_stage_cannot_learn_from_is_said_before_the_first_is_trained(
+    registry: Registry, tmp_path: Path
+) -> None:
+    made = [*(clip(i, "train", "p0") for i in range(4)), clip(4, "val", "p1"), clip(5, "val", "p2")]
+    lines: list[str] = []
+    with pytest.raises(TrainingError) as error:
+        train_bundle(training(registry, tmp_path, source=Held(made), source_name="held", report=lines.append))
+    assert str(error.value) == (
+        "pearson-reid: pairs need at least two patients in train and in val, and of one of them two frames; "
+        "train has 1 (1 with two frames), val has 2 (2 with two frames)"
+    )
+    assert not [line for line in lines if "training '" in line]
+    assert not (tmp_path / "bundle").exists()
+
+
 @pytest.fixture(scope="module")
 def encoder_only(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stages")
