@@ -6,7 +6,8 @@ import hashlib
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from echosdk.clips.video import resample_indices, window_to_uint8
 from echosdk.errors import DataError
-from echosdk.interfaces import Clip, Conditions
+from echosdk.interfaces import Clip, Conditions, StoredClip
 
 CLIPS_A_SHARD = 256
+INDEX, BEGUN = "index.json", "fingerprint"
 
 
 @frozen(kw_only=True)
@@ -58,6 +60,10 @@ class Store(Sequence[CachedClip]):
         return self.clips[0].shape[1:]
 
 
+Items = Callable[[Collection[str]], Iterable[tuple[Clip | StoredClip, NDArray[Any]]]]
+"""Given the ids of clips that are there already, yields the others with their frames `t ...`."""
+
+
 def pixel_clips(clips: Iterable[Clip], fps: float) -> Iterator[tuple[Clip, NDArray[Any]]]:
     """Read clips as uint8 at one frame rate: the nearest frame in time, so that a clip keeps its duration."""
     for clip in clips:
@@ -71,37 +77,43 @@ def pixel_clips(clips: Iterable[Clip], fps: float) -> Iterator[tuple[Clip, NDArr
         yield clip, frames[resample_indices(len(frames), clip.fps, fps)]
 
 
-def write_store(
-    folder: Path, fingerprint: str, items: Callable[[], Iterable[tuple[Clip | CachedClip, NDArray[Any]]]]
-) -> Store:
+def write_store(folder: Path, fingerprint: str, items: Items) -> Store:
     """Write clips and their frames to shards under `folder`, unless a store with this fingerprint is complete there.
 
     All frames must have one shape. The folder is written under another name and renamed when it is whole; its owner
-    alone can read it. Two processes must not write one folder at once.
+    alone can read it. A writing that broke off goes on after its last whole shard: `items` is told which clips are
+    there. Two processes must not write one folder at once.
     """
     import webdataset
 
-    index = folder / "index.json"
+    index = folder / INDEX
     if index.is_file() and json.loads(index.read_text())["fingerprint"] == fingerprint:
         return open_store(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(mode=0o700, parents=True)
-    shape: tuple[int, ...] | None = None
-    count = 0
-    with webdataset.ShardWriter(
-        str(partial / "%06d.tar"), maxcount=CLIPS_A_SHARD, verbose=0, encoder=False, mtime=0
-    ) as writer:
-        for clip, frames in items():
-            shape = shape or frames.shape[1:]
-            if frames.shape[1:] != shape:
-                raise DataError(f"{clip.id}: frames are {frames.shape[1:]}, those of the clips before are {shape}")
-            about = {"id": clip.id, "group": clip.group, "labels": dict(clip.labels)}
-            about |= {"dtype": str(frames.dtype), "shape": list(frames.shape)}
-            raw = np.ascontiguousarray(frames).tobytes()
-            writer.write({"__key__": f"{count:09d}", "json": json.dumps(about).encode(), "raw": raw})
-            count += 1
-    (partial / "index.json").write_text(json.dumps({"fingerprint": fingerprint, "clips": count}))
+    partial = folder.with_name(f"{folder.name}.partial")
+    begun = partial / BEGUN
+    if not (begun.is_file() and begun.read_text() == fingerprint):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700, parents=True)
+        begun.write_text(fingerprint)
+    there = open_store(partial)
+    written = len(there)
+    shape = there.shape if there else None
+    rest = iter(items({clip.id for clip in there}))
+    for number in count(len([*partial.glob("*.tar")])):
+        if (head := next(rest, None)) is None:
+            break
+        path = partial / f"{number:06d}.tar"
+        writing = path.with_suffix(".writing")
+        with webdataset.TarWriter(str(writing), encoder=False, mtime=0) as tar:
+            for clip, frames in chain([head], islice(rest, CLIPS_A_SHARD - 1)):
+                shape = shape or frames.shape[1:]
+                if frames.shape[1:] != shape:
+                    raise DataError(f"{clip.id}: frames are {frames.shape[1:]}, those of the clips before are {shape}")
+                tar.write(_record(clip, frames, written))
+                written += 1
+        writing.rename(path)
+    (partial / INDEX).write_text(json.dumps({"fingerprint": fingerprint, "clips": written}))
+    begun.unlink()
     for path in partial.iterdir():
         path.chmod(0o600)
     shutil.rmtree(folder, ignore_errors=True)
@@ -128,6 +140,13 @@ def open_store(folder: Path) -> Store:
 def store_fingerprint(*parts: str | float | Mapping[str, Any]) -> str:
     """Return a digest of whatever decides a store's content: data, frame rate, encoder, dtype."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _record(clip: Clip | StoredClip, frames: NDArray[Any], number: int) -> dict[str, Any]:
+    about = {"id": clip.id, "group": clip.group, "labels": dict(clip.labels)}
+    about |= {"dtype": str(frames.dtype), "shape": list(frames.shape)}
+    raw = np.ascontiguousarray(frames).tobytes()
+    return {"__key__": f"{number:09d}", "json": json.dumps(about).encode(), "raw": raw}
 
 
 def _cached(about: Mapping[str, Any], shard: Path, offset: int) -> CachedClip:

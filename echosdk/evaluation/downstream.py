@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,23 @@ from numpy.typing import NDArray
 
 from echosdk.abilities import TrainingCheck
 from echosdk.clips.images import to_frames, to_images
-from echosdk.clips.store import CachedClip, Store, pixel_clips, store_fingerprint, write_store
+from echosdk.clips.store import CachedClip, Items, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError, TrainingError
 from echosdk.evaluation.clips import read_generated
 from echosdk.generation.files import Folder
 from echosdk.integrity import locked, private_folder
-from echosdk.interfaces import SPLITS, Category, DataSource, Label, Run, Split, Trainable, TrainingData
+from echosdk.interfaces import (
+    SPLITS,
+    Category,
+    Clip,
+    DataSource,
+    Label,
+    Run,
+    Split,
+    StoredClip,
+    Trainable,
+    TrainingData,
+)
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
 from echosdk.seeding import seed_of
@@ -134,26 +146,30 @@ class Bench:
 
 def real_stores(source: DataSource, fps: float, work: Path, report: Callable[[str], None]) -> dict[Split, Store]:
     """Read all real clips once, into caches."""
+
+    def read(split: Split, there: Collection[str]) -> Iterable[tuple[Clip, NDArray[Any]]]:
+        return pixel_clips((clip for clip in source.clips(split) if clip.id not in there), fps)
+
     stores = {}
     for split in SPLITS:
         report(f"data: reading the {split} split at {fps:g} frames/s")
         fingerprint = store_fingerprint("pixels", source.fingerprint(), fps, split)
-        stores[split] = _once(work, f"real-{split}", fingerprint, lambda s=split: pixel_clips(source.clips(s), fps))
+        stores[split] = _once(work, f"real-{split}", fingerprint, partial(read, split))
     return stores
 
 
 def generated_stores(out: Folder, manifest: Mapping[str, Any], work: Path, number: int) -> dict[Split, Store]:
     """Read a generated dataset once, into caches; a split that it has not is left out."""
+
+    def read(split: Split, there: Collection[str]) -> Iterable[tuple[StoredClip, NDArray[Any]]]:
+        return ((clip, clip.frames) for clip in read_generated(out, manifest, (split,)) if clip.id not in there)
+
     stores = {}
     for split in SPLITS:
         shards = [entry["sha256"] for entry in manifest["shards"] if entry["split"] == split]
         if shards:
-            stores[split] = _once(
-                work,
-                f"made-{number}-{split}",
-                store_fingerprint("made", *shards),
-                lambda s=split: ((clip, clip.frames) for clip in read_generated(out, manifest, (s,))),
-            )
+            fingerprint = store_fingerprint("made", *shards)
+            stores[split] = _once(work, f"made-{number}-{split}", fingerprint, partial(read, split))
     return stores
 
 
@@ -163,8 +179,8 @@ def reconstructed_stores(
     """Pass the real training and validation clips through the encoder and back, frame by frame."""
     encoder.to(device, torch.float32)
 
-    def copied(clips: Clips) -> Iterable[tuple[CachedClip, NDArray[Any]]]:
-        for clip in clips:
+    def copied(clips: Clips, there: Collection[str]) -> Iterable[tuple[StoredClip, NDArray[Any]]]:
+        for clip in (clip for clip in clips if clip.id not in there):
             parts = to_images(clip.read()).split(ENCODE_BATCH)
             yield clip, to_frames(torch.cat([encoder.decode(encoder.encode(part)).cpu() for part in parts]))
 
@@ -173,7 +189,7 @@ def reconstructed_stores(
             work,
             f"reconstructed-{split}",
             store_fingerprint("reconstructed", source, fps, digest, split),
-            lambda s=split: copied(real[s]),
+            partial(copied, real[split]),
         )
         for split in ("train", "val")
     }
@@ -211,7 +227,7 @@ def share_of_patients(clips: Clips, share: float, seed: int) -> list[CachedClip]
     return [clip for clip in clips if clip.group in kept]
 
 
-def _once(work: Path, name: str, fingerprint: str, items: Any) -> Store:
+def _once(work: Path, name: str, fingerprint: str, items: Items) -> Store:
     folder = private_folder(work / "pixels")
     with locked(folder):
         return write_store(folder / name, fingerprint, items)

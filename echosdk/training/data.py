@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from echosdk.abilities import TolerantSource
-from echosdk.clips.store import Store, pixel_clips, store_fingerprint, write_store
+from echosdk.clips.store import Items, Store, pixel_clips, store_fingerprint, write_store
 from echosdk.errors import DataError
 from echosdk.integrity import locked, private_folder
 from echosdk.interfaces import SPLITS, Clip, DataSource, Split, StoredClip, TrainingData
@@ -20,6 +20,7 @@ from echosdk.registry import Registry
 from echosdk.training.references import encode
 
 USED: tuple[Split, ...] = ("train", "val")
+REPORT_EVERY = 30.0  # seconds
 
 
 @frozen
@@ -123,7 +124,7 @@ def latents_of(
     found = []
     for number, (named, data) in enumerate(zip(sources, pixels, strict=True)):
         train, val = (
-            _latent_store(named, split, number, getattr(data, split), encoder, digest, place) for split in USED
+            _latent_store(named, split, number, data, encoder, digest, place) for split in USED
         )
         found.append(evolve(data, train=train, val=val, shape=train.shape, decode=encoder.decode))
     return found
@@ -174,8 +175,10 @@ def _pixel_store(named: Named, split: Split, number: int, place: Place) -> Store
     fingerprint = store_fingerprint("pixels", named.source.fingerprint(), place.fps, split, *_how(place))
     place.report(f"data: reading the {_which(split, named, number)} at {place.fps:g} frames/s")
 
-    def items() -> Iterator[tuple[Clip, NDArray[Any]]]:
+    def items(there: Collection[str]) -> Iterator[tuple[Clip, NDArray[Any]]]:
         for clip in named.source.clips(split):
+            if clip.id in there:
+                continue
             try:
                 ((_, frames),) = pixel_clips([clip], place.fps)
             except DataError as error:
@@ -197,24 +200,38 @@ def _pixel_store(named: Named, split: Split, number: int, place: Place) -> Store
 
 
 def _latent_store(
-    named: Named, split: Split, number: int, clips: Sequence[StoredClip], encoder: Any, digest: str, place: Place
+    named: Named, split: Split, number: int, data: TrainingData, encoder: Any, digest: str, place: Place
 ) -> Store:
+    clips: Sequence[StoredClip] = getattr(data, split)
+    size = "x".join(map(str, data.shape))
     fingerprint = store_fingerprint(
-        "latents", named.source.fingerprint(), place.fps, split, digest, "float32", "float16", *_how(place)
+        "latents", named.source.fingerprint(), place.fps, size, split, digest, "float32", "float16", *_how(place)
     )
-    place.report(f"latents: encoding the {_which(split, named, number)}")
+    what = _which(split, named, number)
+    place.report(f"latents: encoding the {what}")
 
-    def items() -> Iterator[tuple[Any, NDArray[Any]]]:
-        began, frames = time.monotonic(), 0
-        for clip in clips:
+    def items(there: Collection[str]) -> Iterator[tuple[Any, NDArray[Any]]]:
+        left = [clip for clip in clips if clip.id not in there]
+        if there:
+            place.report(f"latents: {len(there)} of {len(clips)} clips of the {what} are there already")
+        began, told, frames = time.monotonic(), time.monotonic(), 0
+        for done, clip in enumerate(left, start=1):
             yield clip, encode(encoder, clip.read())
             frames += clip.num_frames
-        place.report(f"latents: {frames} frames at {frames / (time.monotonic() - began):.0f} frames/s")
+            now = time.monotonic()
+            if done == len(left):
+                place.report(f"latents: {frames} frames at {frames / (now - began):.0f} frames/s")
+            elif now - told > REPORT_EVERY:
+                told = now
+                place.report(
+                    f"latents: {len(there) + done} of {len(clips)} clips at {frames / (now - began):.0f} frames/s, "
+                    f"{(now - began) / done * (len(left) - done) / 60:.0f} min left"
+                )
 
     return _write_once(place, "latents", _folder(split, number), fingerprint, items)
 
 
-def _write_once(place: Place, kind: str, name: str, fingerprint: str, items: Callable[[], Any]) -> Store:
+def _write_once(place: Place, kind: str, name: str, fingerprint: str, items: Items) -> Store:
     """Write a store of real data; another process that trains the same bundle waits for it, and finds it there."""
     place.work.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = private_folder(place.work / kind)

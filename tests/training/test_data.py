@@ -104,7 +104,9 @@ def test_encoder_and_animator_learn_from_all_sources_and_the_rest_from_the_first
     }  # fmt: skip
     assert "secret" not in (tmp_path / "bundle" / "bundle.json").read_text()
 
-    options = Options(plugin_set="default-tiny", bundle=str(bundle.folder), num_videos=2, num_frames=4)
+    options = Options(
+        plugin_set="default-tiny", bundle=str(bundle.folder), num_videos=2, num_frames=4, privacy_filter=False
+    )  # with two held-out patients tau is whatever the machine's rounding makes it
     generate(str(tmp_path / "out"), options=options, registry=registry)
     assert "fingerprint" not in json.dumps(json.loads((tmp_path / "out" / "dataset.json").read_text())["trained_on"])
     assert "; the encoder and the video animator also on `phantom`: 3 clips of 3 patients" in (tmp_path / "out" / "README.md").read_text()

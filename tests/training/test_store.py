@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ def clip(i: int, frames: Any, fps: float = 10.0, **more: Any) -> Clip:
     return Clip(id=f"c{i}", group=f"g{i}", split="train", fps=fps, labels={"EF": 50.5 + i}, load=lambda: frames, **more)
 
 
-def items(held: list[Any]) -> Callable[[], Iterator[Any]]:
-    return lambda: ((clip(i, frames), frames) for i, frames in enumerate(held))
+def items(held: list[Any]) -> Callable[[Collection[str]], Iterator[Any]]:
+    return lambda there: ((clip(i, frames), frames) for i, frames in enumerate(held) if f"c{i}" not in there)
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("uint8", (6, 5)), ("uint8", (6, 5, 3)), ("float16", (4, 3, 3))])
@@ -55,7 +55,7 @@ def test_what_is_read_may_be_changed_and_the_store_does_not_notice(tmp_path: Pat
 
 
 def test_a_store_is_written_again_when_its_fingerprint_changes_and_only_then(tmp_path: Path) -> None:
-    def never() -> Iterator[Any]:
+    def never(there: Collection[str]) -> Iterator[Any]:
         raise AssertionError("the store was written again")
 
     write_store(tmp_path / "s", "one", items(arrays()))
@@ -66,16 +66,47 @@ def test_a_store_is_written_again_when_its_fingerprint_changes_and_only_then(tmp
     assert os.listdir(tmp_path) == ["s"]
 
 
-def test_a_store_whose_writing_broke_off_is_written_again(tmp_path: Path) -> None:
-    def breaks() -> Iterator[Any]:
-        yield from list(items(arrays())())[:2]
+@pytest.mark.parametrize("whole", [0, 1, 2])
+def test_a_writing_that_broke_off_goes_on_after_the_last_whole_shard(
+    whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLIPS_A_SHARD", 2)
+    told: list[set[str]] = []
+
+    def breaks(there: Collection[str]) -> Iterator[Any]:
+        yield from list(items(arrays())(there))[: 2 * whole + 1]
         raise KeyboardInterrupt
+
+    def goes_on(there: Collection[str]) -> Iterator[Any]:
+        told.append(set(there))
+        return items(arrays())(there)
 
     with pytest.raises(KeyboardInterrupt):
         write_store(tmp_path / "s", "one", breaks)
     assert not (tmp_path / "s").exists()
-    assert len(write_store(tmp_path / "s", "one", items(arrays()))) == 5
-    assert os.listdir(tmp_path) == ["s"]
+    assert len(write_store(tmp_path / "s", "one", goes_on)) == 5
+    assert told == [{f"c{i}" for i in range(2 * whole)}]
+    write_store(tmp_path / "at once", "one", items(arrays()))
+    assert sorted(os.listdir(tmp_path)) == ["at once", "s"]
+    names = sorted(os.listdir(tmp_path / "s"))
+    assert names == sorted(os.listdir(tmp_path / "at once")) == [*(f"00000{i}.tar" for i in range(3)), "index.json"]
+    assert all((tmp_path / "s" / n).read_bytes() == (tmp_path / "at once" / n).read_bytes() for n in names)
+    assert all((tmp_path / "s" / name).stat().st_mode & 0o77 == 0 for name in names)
+
+
+def test_a_writing_of_something_else_that_broke_off_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLIPS_A_SHARD", 2)
+
+    def breaks(there: Collection[str]) -> Iterator[Any]:
+        yield from list(items(arrays())(there))[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(tmp_path / "s", "one", breaks)
+    other = arrays(seed=1)
+    stored = write_store(tmp_path / "s", "two", items(other))
+    for found, frames in zip(stored, other, strict=True):
+        np.testing.assert_array_equal(found.read(), frames)
 
 
 def test_fingerprints_differ_with_whatever_decides_the_content() -> None:
