@@ -1,0 +1,294 @@
+"""A prior that knows its patients by heart: what does the gate stop, what do weaker filters, and does the audit see it?
+
+    python benchmarks/memorisation.py --out memorisation
+
+The embedded bundle's prior is trained on, with `--patients` of its training patients alone, until it draws nobody else.
+Whose heart a still shows is read by `copies.py`, not by a filter. Every filter is calibrated on the same held-out
+patients, so that it rejects 5 % of them. Writes OUT/memorisation.json and OUT/memorisation.svg; OUT is private, and a
+run that was stopped goes on. About two hours on one core, nearly all of it the training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import copies
+import numpy as np
+import torch
+from attrs import frozen
+from copies import Reader
+from echosdk_phantom import Patient, PhantomSource
+from echosdk_reid.network import ReIdentification
+from numpy.typing import NDArray
+
+import echosdk
+from echosdk.bundle import Bundle
+from echosdk.clips.array import ArrayClip
+from echosdk.clips.store import pixel_clips
+from echosdk.generation.generate import Options, make_plan
+from echosdk.generation.pipeline import Pipeline
+from echosdk.interfaces import References
+from echosdk.plugin_set import open_source
+from echosdk.privacy.drawn import draw
+from echosdk.privacy.gate import Gate
+from echosdk.privacy.neighbours import Records
+from echosdk.privacy.records import look
+from echosdk.privacy.statistics import plain, share
+from echosdk.training import Recipe
+from echosdk.training.references import encode, evenly
+
+BATCH_SIZE, LEARNING_RATE = 32, 3e-4
+FILTERS = {
+    "trained": "pearson-reid, as in the bundle",
+    "untrained": "pearson-reid with a network of random weights",
+    "pixels": "pixel-correlation",
+}
+INKS = {"copies rejected": "#c2571a", "strangers rejected": "#7a828c"}
+AUDITED = ("nearer-to-training", "authentic-of-patients", "near.area", "near.found-at-1-percent", ".patients")
+DATA = "phantom?patients=1200&videos=2&frames=32&fps=16"
+Say = Callable[[str], None]
+
+
+@frozen
+class World:
+    """The embedded bundle's parts, the patients who are memorised, and those whom nothing was trained on."""
+
+    registry: echosdk.Registry
+    bundle: Bundle
+    pipeline: Pipeline
+    source: PhantomSource
+    patients: Sequence[Patient]
+    memorised: Sequence[ArrayClip]
+    val: Sequence[ArrayClip]
+    strangers: torch.Tensor
+
+    @classmethod
+    def of(cls, data: str, patients: int, say: Say) -> World:
+        registry = echosdk.Registry.discover()
+        plan, bundle = make_plan(Options(num_frames=1), registry)
+        pipeline = Pipeline.load(plan, bundle, registry)
+        source = open_source(registry, data)
+        assert isinstance(source, PhantomSource)
+        if source.fingerprint() != bundle.manifest.data["fingerprint"]:
+            raise click.ClickException(f"--data {data}: is not what the bundle was trained on")
+
+        def latents(split: Any, count: int) -> list[ArrayClip]:
+            found = []
+            for clip, frames in pixel_clips(islice(source.clips(split), count * source.videos), plan.fps):
+                made = encode(pipeline.encoder, frames)
+                found.append(ArrayClip(id=clip.id, group=clip.group, labels=dict(clip.labels), frames=made))
+            say(f"{count} patients of the split {split} encoded")
+            return found
+
+        numbers = source.numbers("train")[:patients]
+        strangers = bundle.strangers()
+        assert strangers is not None
+        return cls(
+            registry, bundle, pipeline, source, [Patient.draw(source.seed, number) for number in numbers],
+            latents("train", patients), latents("val", 8), strangers,
+        )  # fmt: skip
+
+    def references(self, frames: int) -> References:
+        """Return so many frames of each clip of the memorised patients, latents `n c h w`, as a bundle keeps them."""
+        items, groups = [], []
+        for clip in self.memorised:
+            chosen = clip.frames[evenly(clip.num_frames, frames)]
+            items.append(torch.from_numpy(np.array(chosen, np.float32)))
+            groups += [clip.group] * len(chosen)
+        return References(items=torch.cat(items), groups=groups)
+
+    def gate(self, filter_: str, references: References) -> Gate:
+        """Return a gate that is calibrated on the bundle's held-out patients with these references."""
+        use = ("privacy_filter=pixel-correlation",) if filter_ == "pixels" else ()
+        plan, bundle = make_plan(Options(num_frames=1, use=use), self.registry)
+        gate = Pipeline.load(plan, bundle, self.registry).gate
+        assert gate is not None
+        if filter_ == "untrained":
+            inner: Any = gate._filter
+            torch.manual_seed(0)
+            channels = inner._network.model.conv1.in_channels
+            inner._network = ReIdentification(inner.architecture, inner.layers, channels, inner.features).eval()
+            inner.copy_percentile = 0.0  # asked for copies it closes the gate: it does not know them
+        _, holdout, video = bundle.references()
+        gate.calibrate(references, holdout, video, bundle.noise_key)
+        return gate
+
+
+def over_trained(world: World, steps: int, out: Path, say: Say) -> Any:
+    """Train the bundle's prior on with the memorised patients alone."""
+    prior = world.bundle.plugin_set.build(world.registry, "image_prior")
+    world.bundle.load("image_prior", prior, world.bundle.plugin_set.choices["image_prior"].use)
+    prior.recipe = Recipe(
+        steps=steps, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, decay="cosine", ema_decay=0.995,
+        checkpoint_every=100,
+    )  # fmt: skip
+    data = echosdk.TrainingData(
+        train=world.memorised, val=world.val, shape=world.memorised[0].frames.shape[1:],
+        labels=world.bundle.manifest.labels, fps=world.bundle.manifest.fps,
+    )  # fmt: skip
+    prior.fit(data, echosdk.Run(folder=out / "training", report=say))
+    return prior
+
+
+def stills_of(world: World, prior: Any, number: int, say: Say) -> torch.Tensor:
+    assert world.pipeline.gate is not None
+    return draw(prior, world.pipeline.gate, world.bundle.manifest.labels, number, 0, say).stills
+
+
+def filters(world: World, stills: torch.Tensor, copied: NDArray[np.bool_], say: Say) -> list[dict[str, Any]]:
+    """Ask every filter about the over-trained prior's stills and about strangers, with fewer and more references."""
+    frames = max(clip.num_frames for clip in world.memorised)
+    everybody, _, _ = world.bundle.references()
+    kept_with = {
+        f"1 frame of each clip of {len(world.patients)} patients": world.references(1),
+        f"{frames} frames of each clip of {len(world.patients)} patients": world.references(frames),
+        f"1 frame of each clip of {len(set(everybody.groups))} patients, these among them": everybody,
+    }
+    rows = []
+    for name in FILTERS:
+        for what, references in kept_with.items():
+            gate = world.gate(name, references)
+            rejected = ~gate.judge_stills(stills).keep.numpy()
+            strangers = ~gate.judge_stills(world.strangers).keep.numpy()
+            found = int((rejected & copied).sum())
+            left = int((~rejected).sum())
+            rows.append({
+                "filter": name, "references": what,
+                "copies rejected": plain(share("copies", found, int(copied.sum()), better="higher", what="copies")),
+                "strangers rejected": plain(
+                    share("strangers", int(strangers.sum()), len(strangers), better="lower", what="test patients")
+                ),
+                "copies among what is kept": plain(
+                    share("kept", int((copied & ~rejected).sum()), left, better="lower", what="stills that are kept")
+                ),
+            })  # fmt: skip
+            say(f"{name}, {what}: {found} of {int(copied.sum())} copies rejected")
+    return rows
+
+
+def audited(world: World, sets: dict[str, torch.Tensor]) -> list[dict[str, Any]]:
+    """Return the audit's figures of records and membership, of each set of stills as if it were published."""
+    gate, references = world.gate("trained", world.references(1)), world.references(1)
+    patients = np.unique(np.array(references.groups), return_inverse=True)[1]
+    found = []
+    for space, seen in (("latent", lambda items: items.flatten(1)), ("filter", gate.features)):
+        known = Records.of(seen(references.items), patients)
+        outsiders = Records.of(seen(world.strangers), np.arange(len(world.strangers)))
+        for what, stills in sets.items():
+            figures, _ = look(space, Records.of(seen(stills), np.arange(len(stills))), known, outsiders, 0)
+            found += [{"of": what, **plain(figure)} for figure in figures if figure.name.endswith(AUDITED)]
+    return found
+
+
+def drawing(rows: Sequence[dict[str, Any]]) -> str:
+    """Draw each filter's shares and their intervals, as the text of an SVG file."""
+    left, wide, step, top = 360, 320, 46, 44
+    parts = []
+    for number, row in enumerate(rows):
+        y = top + number * step
+        parts.append(f'<text x="8" y="{y + 4}">{FILTERS[row["filter"]]}</text>')
+        parts.append(f'<text x="8" y="{y + 20}" fill="#666">{row["references"]}</text>')
+        for offset, (what, ink) in zip((2, 14), INKS.items(), strict=True):
+            low, high, middle = (left + wide * value for value in (*row[what]["interval_95"], row[what]["value"]))
+            parts.append(f'<path d="M{low:.1f} {y + offset}H{high:.1f}" stroke="{ink}" stroke-width="2"/>')
+            parts.append(f'<circle cx="{middle:.1f}" cy="{y + offset}" r="4" fill="{ink}"/>')
+    bottom = top + len(rows) * step
+    for share_ in (0, 0.25, 0.5, 0.75, 1):
+        x = left + wide * share_
+        parts.insert(0, f'<path d="M{x} {top - 14}V{bottom - 8}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x}" y="{bottom + 8}" text-anchor="middle">{share_:.0%}</text>')
+    key = "".join(
+        f'<circle cx="{left + 170 * i}" cy="14" r="4" fill="{ink}"/><text x="{left + 8 + 170 * i}" y="18">{what}</text>'
+        for i, (what, ink) in enumerate(INKS.items())
+    )
+    size = f'viewBox="0 0 {left + wide + 30} {bottom + 20}"'
+    style = 'font-family="sans-serif" font-size="12" fill="#222"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{key}{"".join(parts)}</svg>\n'
+
+
+@click.command()
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--data", default=DATA, show_default=True, help="What the embedded bundle was trained on.")
+@click.option("--patients", default=20, show_default=True)
+@click.option("--steps", default=2000, show_default=True)
+@click.option("--stills", default=1000, show_default=True)
+@click.option("--reader-patients", default=6000, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def main(
+    out: Path, data: str, patients: int, steps: int, stills: int, reader_patients: int, threads: int
+) -> None:
+    """Over-train, draw, say whose hearts are drawn, and ask every filter and the audit."""
+    torch.set_num_threads(threads)
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    world = World.of(data, patients, say)
+    prior = over_trained(world, steps, out, say)
+    made = {"over-trained": stills_of(world, prior, stills, say)}
+    made["embedded"] = stills_of(world, world.pipeline.prior, stills // 2, say)
+    encoder = world.pipeline.encoder
+    reader = Reader.train(lambda images: encoder.encode(images).cpu(), reader_patients, say)
+
+    far = np.quantile(reader.distances(world.strangers, world.patients).min(1), copies.STRANGERS)
+    own = {patient.number: column for column, patient in enumerate(world.patients)}
+    frames = world.references(max(clip.num_frames for clip in world.memorised))
+    columns = [own[int(group.rpartition("-")[2])] for group in frames.groups]
+    known = reader.distances(frames.items, world.patients)[np.arange(len(columns)), columns] < far
+    nearest = {what: reader.distances(each, world.patients).min(1) for what, each in made.items()}
+    copied = nearest["over-trained"] < far
+    rows = filters(world, made["over-trained"], copied, say)
+    trained = world.gate("trained", world.references(1)).judge_stills(made["over-trained"]).keep
+    sets = {"embedded prior": made["embedded"], "over-trained prior": made["over-trained"]}
+    sets["over-trained prior, what the trained filter keeps"] = made["over-trained"][trained]
+
+    report = {
+        "patients": patients, "steps": steps,
+        "reader": {
+            "patients": reader_patients, "parameters with R squared over 0.5": int((reader.explained > 0.5).sum()),
+            "frames of the memorised known": plain(
+                share("known", int(known.sum()), len(known), better="higher", what="frames")
+            ),
+        },
+        "copies": {
+            what: plain(share(what, int((away < far).sum()), len(away), better="lower", what="stills"))
+            for what, away in nearest.items()
+        },
+        "filters": rows, "audit": audited(world, sets),
+    }  # fmt: skip
+    (out / "memorisation.json").write_text(json.dumps(report, indent=2) + "\n")
+    (out / "memorisation.svg").write_text(drawing(rows))
+    tell(report)
+
+
+def tell(report: dict[str, Any]) -> None:
+    """Print the report as tables."""
+
+    def shown(figure: dict[str, Any]) -> str:
+        if figure["value"] is None:
+            return "not measured"
+        low, high = figure["interval_95"]
+        return f"{figure['value']:.1%} ({low:.1%} to {high:.1%}), n = {figure['n']}"
+
+    reader = report["reader"]
+    click.echo(f"the reader knows {shown(reader['frames of the memorised known'])} frames of the memorised patients")
+    for what, figure in report["copies"].items():
+        click.echo(f"{what} prior: {shown(figure)} stills show one of the {report['patients']}; 1 % of strangers do")
+    for row in report["filters"]:
+        click.echo(f"{FILTERS[row['filter']]}; {row['references']}")
+        for what in ("copies rejected", "strangers rejected", "copies among what is kept"):
+            click.echo(f"    {what:<28}{shown(row[what])}")
+    for figure in report["audit"]:
+        low, high = figure["interval_95"] or (float("nan"),) * 2
+        value = "not measured" if figure["value"] is None else f"{figure['value']:.3f} ({low:.3f} to {high:.3f})"
+        click.echo(f"{figure['name']:<46}{figure['of']:<54}{value}, n = {figure['n']}")
+
+
+if __name__ == "__main__":
+    main()
