@@ -22,7 +22,7 @@ from echosdk.clips.images import to_images
 Array = NDArray[np.float64]
 FIRST = 5_000_000
 KEPT_BACK = 0.1
-BATCH, STEPS = 64, 4000
+BATCH, STEPS = 64, 2500
 STRANGERS = 0.01
 """The share of patients of the test split whose nearest of the memorised passes for theirs."""
 

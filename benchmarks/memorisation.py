@@ -16,12 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import copies
 import numpy as np
 import torch
 from attrs import frozen
 from copies import Reader
+from echosdk_alternatives.pixel_correlation import PixelCorrelation
 from echosdk_phantom import Patient, PhantomSource
 from echosdk_reid.network import ReIdentification
 from numpy.typing import NDArray
@@ -35,7 +37,6 @@ from echosdk.generation.pipeline import Pipeline
 from echosdk.interfaces import References
 from echosdk.plugin_set import open_source
 from echosdk.privacy.drawn import draw
-from echosdk.privacy.gate import Gate
 from echosdk.privacy.neighbours import Records
 from echosdk.privacy.records import look
 from echosdk.privacy.statistics import plain, share
@@ -102,21 +103,28 @@ class World:
             groups += [clip.group] * len(chosen)
         return References(items=torch.cat(items), groups=groups)
 
-    def gate(self, filter_: str, references: References) -> Gate:
-        """Return a gate that is calibrated on the bundle's held-out patients with these references."""
-        use = ("privacy_filter=pixel-correlation",) if filter_ == "pixels" else ()
-        plan, bundle = make_plan(Options(num_frames=1, use=use), self.registry)
-        gate = Pipeline.load(plan, bundle, self.registry).gate
-        assert gate is not None
-        if filter_ == "untrained":
-            inner: Any = gate._filter
+    def filter(self, name: str, references: References) -> Callable[[torch.Tensor], NDArray[np.bool_]]:
+        """Return what rejects latents: a filter, calibrated on one frame of each held-out patient."""
+        bundle = self.bundle
+        made: Any = PixelCorrelation()
+        if name != "pixels":
+            made = bundle.plugin_set.build(self.registry, "privacy_filter")
+            bundle.load("privacy_filter", made, bundle.plugin_set.choices["privacy_filter"].use)
+        if name == "untrained":
             torch.manual_seed(0)
-            channels = inner._network.model.conv1.in_channels
-            inner._network = ReIdentification(inner.architecture, inner.layers, channels, inner.features).eval()
-            inner.copy_percentile = 0.0  # asked for copies it closes the gate: it does not know them
-        _, holdout, video = bundle.references()
-        gate.calibrate(references, holdout, video, bundle.noise_key)
-        return gate
+            channels = made._network.model.conv1.in_channels
+            made._network = ReIdentification(made.architecture, made.layers, channels, made.features).eval()
+        _, holdout, _ = bundle.references()
+        first = [holdout.groups.index(group) for group in dict.fromkeys(holdout.groups)]
+        innocents = References(items=self._seen(made, holdout.items[first]), groups=[holdout.groups[i] for i in first])
+        shown = attrs.evolve(references, items=self._seen(made, references.items))
+        made.calibrate(shown, innocents, torch.Generator().manual_seed(0))
+        return lambda latents: ~made.judge(self._seen(made, latents)).keep.numpy()
+
+    def _seen(self, filter_: Any, latents: torch.Tensor) -> torch.Tensor:
+        if filter_.space == "latent":
+            return latents
+        return torch.cat([self.pipeline.encoder.decode(part).cpu() for part in latents.split(32)])
 
 
 def over_trained(world: World, steps: int, out: Path, say: Say) -> Any:
@@ -152,9 +160,8 @@ def filters(world: World, stills: torch.Tensor, copied: NDArray[np.bool_], say: 
     rows = []
     for name in FILTERS:
         for what, references in kept_with.items():
-            gate = world.gate(name, references)
-            rejected = ~gate.judge_stills(stills).keep.numpy()
-            strangers = ~gate.judge_stills(world.strangers).keep.numpy()
+            rejects = world.filter(name, references)
+            rejected, strangers = rejects(stills), rejects(world.strangers)
             found = int((rejected & copied).sum())
             left = int((~rejected).sum())
             rows.append({
@@ -173,7 +180,8 @@ def filters(world: World, stills: torch.Tensor, copied: NDArray[np.bool_], say: 
 
 def audited(world: World, sets: dict[str, torch.Tensor]) -> list[dict[str, Any]]:
     """Return the audit's figures of records and membership, of each set of stills as if it were published."""
-    gate, references = world.gate("trained", world.references(1)), world.references(1)
+    gate, references = world.pipeline.gate, world.references(1)
+    assert gate is not None
     patients = np.unique(np.array(references.groups), return_inverse=True)[1]
     found = []
     for space, seen in (("latent", lambda items: items.flatten(1)), ("filter", gate.features)):
@@ -244,9 +252,9 @@ def main(
     nearest = {what: reader.distances(each, world.patients).min(1) for what, each in made.items()}
     copied = nearest["over-trained"] < far
     rows = filters(world, made["over-trained"], copied, say)
-    trained = world.gate("trained", world.references(1)).judge_stills(made["over-trained"]).keep
+    keep = ~world.filter("trained", world.references(1))(made["over-trained"])
     sets = {"embedded prior": made["embedded"], "over-trained prior": made["over-trained"]}
-    sets["over-trained prior, what the trained filter keeps"] = made["over-trained"][trained]
+    sets["over-trained prior, what the trained filter keeps"] = made["over-trained"][torch.from_numpy(keep)]
 
     report = {
         "patients": patients, "steps": steps,

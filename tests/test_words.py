@@ -27,7 +27,7 @@ NEVER = re.compile(
 FORBIDDEN_THERE = "The\nwords proof, anonymous, compliant or safe to share:"  # CONTRIBUTING says which words are never used
 
 CLAIMS = (
-    r"Of \d+ planted patients the gate rejected \d+ as a (still|video) \([a-z0-9 ]+; 95 % lower bound [\d.]+%\)\.",
+    r"Of \d+ planted( simulated)? patients the gate rejected \d+ as a (still|video) \([a-z0-9 ]+; 95 % lower bound [\d.]+%\)\.",
     r"These are the alterations that were tried; others are untested\.",
     r"It also rejects [\d.]+% of unrelated patients' (still|video)s \(95 % interval [\d.]+% to [\d.]+%, n = \d+\)\.",
     r"Our strongest attack found [\d.]+% of training patients at 1 % false positives \(95 % interval [\d.]+% to "
@@ -74,6 +74,7 @@ def figure(name: str, hits: int = 9, n: int = 10) -> Figure:
 
 FIGURES = [
     figure("probe.exact.still", 10), figure("probe.another-frame.still"), figure("probe.h264.video"),
+    figure("enrolled.rendered-again.still"),
     figure("innocents.still", 1), figure("membership.latent.near.found-at-1-percent", 2),
     figure("membership.filter.far.found-at-1-percent", 3), figure("records.latent.authentic"),
 ]  # fmt: skip
@@ -94,8 +95,9 @@ def test_an_audit_makes_claims_of_these_kinds_and_no_others(figures: list[Figure
 def test_the_claims_say_what_was_measured() -> None:
     said = " ".join(claims(FIGURES, True, ""))
     assert "Of 10 planted patients the gate rejected 9 as a still (another frame; 95 % lower bound 55.5%)." in said
+    assert "Of 10 planted simulated patients the gate rejected 9 as a still (rendered again; 95 % lower" in said
     assert "Our strongest attack found 30.0% of training patients at 1 % false positives" in said
-    assert "simulated" not in said
+    assert "simulated" not in " ".join(claims(FIGURES[:3], True, ""))
 
 
 def test_echosdks_own_policy_cites_no_standard_that_it_does_not_follow() -> None:

@@ -11,20 +11,22 @@ ALWAYS = (
     "Model weights are outside every figure.",
 )
 
+PLANTED = {"probe": "planted patients", "enrolled": "planted simulated patients"}
+
 UNFILTERED = "The dataset was generated without a privacy filter; the gate's figures are of one that was not asked."
 
 
 def claims(figures: Sequence[Figure], privacy_filter: bool, about: str) -> list[str]:
     """Return what the figures say. `about` is what the data source says of itself."""
     said = [] if privacy_filter else [UNFILTERED]
-    found = [figure for figure in figures if figure.name.startswith("probe.") and figure.interval_95 is not None]
+    found = [figure for figure in figures if figure.name.startswith(tuple(PLANTED)) and figure.interval_95 is not None]
     for figure in found:
         assert figure.value is not None
         assert figure.interval_95 is not None
-        _, alteration, what = figure.name.split(".")
+        probe, alteration, what = figure.name.split(".")
         rejected = round(figure.value * figure.n)
         said.append(
-            f"Of {figure.n} planted patients the gate rejected {rejected} as a {what} ({alteration.replace('-', ' ')}; "
+            f"Of {figure.n} {PLANTED[probe]} the gate rejected {rejected} as a {what} ({alteration.replace('-', ' ')}; "
             f"95 % lower bound {figure.interval_95[0]:.1%})."
         )
     if found:
