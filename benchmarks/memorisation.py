@@ -5,7 +5,7 @@
 The embedded bundle's prior is trained on, with `--patients` of its training patients alone, until it draws nobody else.
 Whose heart a still shows is read by `copies.py`, not by a filter. Every filter is calibrated on the same held-out
 patients, so that it rejects 5 % of them. Writes OUT/memorisation.json and OUT/memorisation.svg; OUT is private, and a
-run that was stopped goes on. About two hours on one core, nearly all of it the training.
+run that was stopped goes on. About 45 minutes on one core, most of it the training.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def audited(world: World, sets: dict[str, torch.Tensor]) -> list[dict[str, Any]]
         outsiders = Records.of(seen(world.strangers), np.arange(len(world.strangers)))
         for what, stills in sets.items():
             figures, _ = look(space, Records.of(seen(stills), np.arange(len(stills))), known, outsiders, 0)
-            found += [{"of": what, **plain(figure)} for figure in figures if figure.name.endswith(AUDITED)]
+            found += [{"stills": what, **plain(figure)} for figure in figures if figure.name.endswith(AUDITED)]
     return found
 
 
@@ -295,7 +295,7 @@ def tell(report: dict[str, Any]) -> None:
     for figure in report["audit"]:
         low, high = figure["interval_95"] or (float("nan"),) * 2
         value = "not measured" if figure["value"] is None else f"{figure['value']:.3f} ({low:.3f} to {high:.3f})"
-        click.echo(f"{figure['name']:<46}{figure['of']:<54}{value}, n = {figure['n']}")
+        click.echo(f"{figure['name']:<46}{figure['stills']:<54}{value}, n = {figure['n']}")
 
 
 if __name__ == "__main__":
