@@ -20,7 +20,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         "",
         f"{count(counts['samples'], 'synthetic video')} of {count(plan['num_frames'], 'frame')} at {plan['fps']:g} "
         "frames/s, "
-        f"made by echosdk {manifest['versions']['echosdk']}. No sample is a recording.",
+        f"made by echosdk {manifest['versions']['echosdk']}. Its samples were made by a model, not recorded.",
         "",
         "| split | videos |",
         "|---|---|",

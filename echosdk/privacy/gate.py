@@ -98,11 +98,15 @@ class Gate:
     def judge_videos(self, videos: torch.Tensor) -> Verdict:
         """Judge videos `b t c h w`, each by itself, by the smallest distance of their frames in every window.
 
-        A window is rejected where its smallest distance is, and so the video's smallest distance decides.
+        A window is rejected where its smallest distance is, and so the video's smallest distance decides. A video is
+        rejected, too, where a frame is that the filter rejects though it is not nearer than its tau.
         """
         tau = self.thresholds(videos.shape[1])["video"]
-        smallest = torch.stack([self._judge(video).distance.amin() for video in videos])
-        return Verdict(keep=smallest >= tau, distance=smallest, tau=tau)
+        verdicts = [self._judge(video) for video in videos]
+        smallest = torch.stack([verdict.distance.amin() for verdict in verdicts])
+        # A filter may reject what is not near, for reasons of its own; then no window's tau says how often
+        refused = torch.stack([(~verdict.keep & (verdict.distance >= verdict.tau)).any() for verdict in verdicts])
+        return Verdict(keep=(smallest >= tau) & ~refused, distance=smallest, tau=tau)
 
     @property
     def has_features(self) -> bool:

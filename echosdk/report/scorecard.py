@@ -185,6 +185,8 @@ def _audit(audit: Mapping[str, Any]) -> Html:
             BETTER[each["better"]],
             str(each["n"]),
             each["of"],
+            _in_published(each.get("expected")),
+            each.get("note", ""),
         )
         for each in audit["figures"]
     ]
@@ -211,13 +213,21 @@ def _audit(audit: Mapping[str, Any]) -> Html:
             element("summary", f"All {len(figures)} figures of the audit"),
             table(
                 "All figures of the audit; 95 % intervals",
-                ("figure", "value", "interval", "better", "n", "of"),
+                ("figure", "value", "interval", "better", "n", "of", "in the published set", "note"),
                 figures,
                 wide=True,
             ),
             class_="printed",
         ),
     )
+
+
+def _in_published(expected: Mapping[str, Any] | None) -> str:
+    """Say what a rate comes to in as many samples, or patients, as there are."""
+    if expected is None:
+        return ""
+    low, high = expected["interval_95"]
+    return f"{expected['value']:.3g} ({low:.3g} to {high:.3g}) {expected['of']}"
 
 
 def _fidelity(evaluation: Mapping[str, Any]) -> Html:

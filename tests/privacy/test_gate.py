@@ -142,6 +142,20 @@ def test_a_copy_in_any_one_frame_rejects_a_video() -> None:
         assert gate.judge_videos(torch.stack([innocent, copied])).keep.tolist() == [True, False]
 
 
+def test_a_frame_that_is_rejected_though_it_is_far_rejects_a_video() -> None:
+    """A filter may have other reasons than distance; a video's threshold knows of distances alone."""
+
+    class Particular(MeanFilter):
+        def judge(self, stills: torch.Tensor) -> Verdict:
+            verdict = super().judge(stills)
+            return Verdict(keep=verdict.keep & (stills.mean((1, 2, 3)) != 4), distance=verdict.distance, tau=verdict.tau)
+
+    gate = calibrated(Particular())
+    assert gate.judge_stills(level(5, 4)).keep.tolist() == [True, False]
+    videos = torch.stack([level(5, 5, 5), level(5, 4, 5), level(4, 4, 4)])
+    assert gate.judge_videos(videos).keep.tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize("rejected", [0, 1, 5, 20])
 def test_a_videos_tau_follows_the_rate_at_which_the_filter_rejects_innocent_stills(rejected: int) -> None:
     """Whatever a filter's parameter is called: one that rejects a tenth of the innocents rejects a tenth of the videos."""

@@ -58,7 +58,8 @@ AUDIT = {
     "policy": "/home/somebody/policy.toml",
     "claims": ["Of 10 planted patients the gate rejected 9."],
     "figures": [
-        {"name": name, "value": value, "interval_95": [0.1, 0.9], "n": n, "of": "patients", "better": "higher", "note": ""}
+        {"name": name, "value": value, "interval_95": [0.1, 0.9], "n": n, "of": "patients", "better": "higher", "note": f"{name} is a proxy",
+         "expected": {"value": 0.5, "interval_95": [0.25, 5.0], "of": "leaks, were it so"} if n else None}
         for name, value, n in (("probe.b", 0.9, 10), ("probe.a", 0.123, 9), ("probe.c", None, 0))
     ],
     "roc": {"membership.near": [{"false_positives": 0.0, "found": 0.0}, {"false_positives": 1.0, "found": 1.0}]},
@@ -157,6 +158,12 @@ def test_a_videos_course_is_its_middle_column_frame_after_frame(colour: tuple[in
     shown = course(frames)
     assert shown.shape == (4, 5, *colour)
     assert (shown[:, 2] == frames[2, :, 3]).all()
+
+
+def test_beside_every_figure_of_the_audit_stands_what_it_comes_to_and_what_it_cannot_say(dataset: Path) -> None:
+    page = page_of(dataset, validate=validation(), audit=AUDIT)
+    assert "probe.b is a proxy" in page
+    assert page.count("0.5 (0.25 to 5) leaks, were it so") == 2  # nothing was measured of the third
 
 
 def test_every_drawing_has_words_and_its_numbers(dataset: Path) -> None:
