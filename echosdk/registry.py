@@ -113,7 +113,9 @@ class Registry:
         """
         found = [offer for offer in self.offers if offer.kind == kind and offer.item.name == name]
         if not found:
-            raise PluginSetError(f"{_at(where)}no {_words(kind)} named {name!r}; {choose(name, self.names(kind))}")
+            broken = "; some plugins could not be used: echosdk plugins list says why" if self.problems else ""
+            choices = choose(name, self.names(kind))
+            raise PluginSetError(f"{_at(where)}no {_words(kind)} named {name!r}; {choices}{broken}")
         if len(found) > 1:
             both = " and ".join(str(offer.plugin) for offer in found)
             advice = "uninstall one, or ask its author to rename it"
@@ -245,7 +247,13 @@ def _collect(plugin: Plugin, module: object) -> tuple[list[Offer], list[str]]:
     manager.register(module)
     offers: list[Offer] = []
     problems: list[str] = []
-    for caller in manager.get_hookcallers(module) or ():
+    callers = manager.get_hookcallers(module)
+    if not callers:
+        problems.append(
+            "implements no hook of echosdk: @echosdk.hookimpl is missing, or the entry point names a class in place of "
+            "the module"
+        )
+    for caller in callers or ():
         if not caller.has_spec():
             nearest = choose(caller.name, HOOKS.values())
             problems.append(f"implements the hook {caller.name!r}, which does not exist; {nearest}")

@@ -98,6 +98,28 @@ def test_a_misspelt_hook_is_named_with_the_nearest(make_module):
     assert not registry.offers
 
 
+@pytest.mark.parametrize("forgotten", ["", "class Mine:\n    pass\n"])
+def test_a_plugin_without_a_hook_is_a_problem(forgotten, make_module):
+    """The mark forgotten, or a class named in the entry point."""
+    source = forgotten or ONE.replace("@echosdk.hookimpl\n    ", "")
+    module = make_module("alpha", source)
+    registry = Registry.load({ALPHA: lambda: module.Mine if forgotten else module})
+    (problem,) = registry.problems
+    assert problem.message == (
+        "implements no hook of echosdk: @echosdk.hookimpl is missing, or the entry point names a class in place of the module"
+    )
+
+
+def test_a_name_that_is_not_found_points_to_the_plugins_that_could_not_be_used(make_module):
+    healthy = Registry.load({ALPHA: lambda: make_module("alpha", ONE)})
+    with pytest.raises(echosdk.PluginSetError) as error:
+        healthy.build("video_animator", "walk", {})
+    assert str(error.value).endswith("choose from still")
+    with pytest.raises(echosdk.PluginSetError) as error:
+        Registry.load({ALPHA: lambda: make_module("alpha", ONE), BETA: broken("x")}).build("video_animator", "walk", {})
+    assert str(error.value).endswith("choose from still; some plugins could not be used: echosdk plugins list says why")
+
+
 def test_a_hook_that_raises_is_a_problem_and_what_it_yielded_before_is_there(make_module):
     registry, message = problem_of(ONE + "        raise OSError(2, 'No such file', 'weights')\n", make_module)
     assert message == ("hook echosdk_video_animators failed: FileNotFoundError: [Errno 2] No such file: 'weights'")

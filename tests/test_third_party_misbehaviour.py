@@ -96,7 +96,7 @@ def generate_with(
     ("name", "says"),
     [
         ("raising", "the filter failed: RuntimeError: the licence server is down"),
-        ("shapeless", "judged 1 items, but keep has shape (7,)"),
+        ("shapeless", "judged 1 items, but keep has shape (7,), not (1,)"),
         ("nan", "a distance or tau is not a number; nothing is kept on such a verdict"),
         ("mutating", "judge() changed the stills that it was shown"),
     ],

@@ -150,7 +150,8 @@ class Gate:
                 raise PrivacyError(f"{self.name}: {what} is {type(tensor).__name__}, not torch.Tensor")
             if tuple(tensor.shape) != (len(items),):
                 raise PrivacyError(
-                    f"{self.name}: judged {len(items)} items, but {what} has shape {tuple(tensor.shape)}"
+                    f"{self.name}: judged {len(items)} items, but {what} has shape {tuple(tensor.shape)}, "
+                    f"not {(len(items),)}"
                 )
         if verdict.keep.dtype != torch.bool:
             raise PrivacyError(f"{self.name}: keep is {verdict.keep.dtype}, not bool")
