@@ -86,11 +86,6 @@ def section(report: Mapping[str, Any]) -> Section:
 
 
 def _row(figure: Mapping[str, Any]) -> tuple[str, ...]:
-    expected = figure["expected"]
-    in_published = ""
-    if expected is not None:
-        low, high = expected["interval_95"]
-        in_published = f"{expected['value']:.1f} ({low:.1f} to {high:.1f}) {expected['of']}"
     interval = figure["interval_95"]
     return (
         figure["name"],
@@ -99,9 +94,17 @@ def _row(figure: Mapping[str, Any]) -> tuple[str, ...]:
         "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
         str(figure["n"]),
         figure["of"],
-        in_published,
+        in_published(figure["expected"]),
         figure["note"],
     )
+
+
+def in_published(expected: Mapping[str, Any] | None) -> str:
+    """Say what a rate comes to in as many samples, or patients, as there are."""
+    if expected is None:
+        return ""
+    low, high = expected["interval_95"]
+    return f"{expected['value']:.1f} ({low:.1f} to {high:.1f}) {expected['of']}"
 
 
 def _number(value: float | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from echosdk.generation.dataset import read_manifest, read_samples
 from echosdk.generation.files import Folder
+from echosdk.privacy.section import in_published
 from echosdk.published import last_part
 from echosdk.report.figures import BETTER, figure, missing, number
 from echosdk.report.page import NO_BREAK, Html, count, element, facts, join, render_page, section, table
@@ -185,7 +186,7 @@ def _audit(audit: Mapping[str, Any]) -> Html:
             BETTER[each["better"]],
             str(each["n"]),
             each["of"],
-            _in_published(each.get("expected")),
+            in_published(each.get("expected")),
             each.get("note", ""),
         )
         for each in audit["figures"]
@@ -220,14 +221,6 @@ def _audit(audit: Mapping[str, Any]) -> Html:
             class_="printed",
         ),
     )
-
-
-def _in_published(expected: Mapping[str, Any] | None) -> str:
-    """Say what a rate comes to in as many samples, or patients, as there are."""
-    if expected is None:
-        return ""
-    low, high = expected["interval_95"]
-    return f"{expected['value']:.3g} ({low:.3g} to {high:.3g}) {expected['of']}"
 
 
 def _fidelity(evaluation: Mapping[str, Any]) -> Html:

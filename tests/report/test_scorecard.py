@@ -163,7 +163,7 @@ def test_a_videos_course_is_its_middle_column_frame_after_frame(colour: tuple[in
 def test_beside_every_figure_of_the_audit_stands_what_it_comes_to_and_what_it_cannot_say(dataset: Path) -> None:
     page = page_of(dataset, validate=validation(), audit=AUDIT)
     assert "probe.b is a proxy" in page
-    assert page.count("0.5 (0.25 to 5) leaks, were it so") == 2  # nothing was measured of the third
+    assert page.count("0.5 (0.2 to 5.0) leaks, were it so") == 2  # nothing was measured of the third
 
 
 def test_every_drawing_has_words_and_its_numbers(dataset: Path) -> None:
