@@ -3,8 +3,9 @@
     python benchmarks/memorisation.py --out memorisation
 
 The embedded bundle's prior is trained on, with `--patients` of its training patients alone, until it draws nobody else.
-Whose heart a still shows is read by `copies.py`, not by a filter. Every filter is calibrated on the same held-out
-patients, so that it rejects 5 % of them. Intervals take stills for independent, which those of 20 patients are not.
+Whose heart a still shows is read by `echosdk.privacy.anatomy`, not by a filter. Every filter is calibrated on the same
+held-out patients, so that it rejects 5 % of them. Intervals take stills for independent, which those of 20 patients are
+not.
 Writes OUT/memorisation.json and OUT/memorisation.svg; OUT is private, and a run that was stopped goes on. About 45
 minutes on one core, most of it the training.
 """
@@ -19,24 +20,24 @@ from typing import Any
 
 import attrs
 import click
-import copies
 import numpy as np
 import torch
 from attrs import frozen
-from copies import Reader
 from echosdk_alternatives.pixel_correlation import PixelCorrelation
-from echosdk_phantom import Patient, PhantomSource
+from echosdk_phantom import Patient, PhantomSource, simulate
 from echosdk_reid.network import ReIdentification
 from numpy.typing import NDArray
 
 import echosdk
 from echosdk.bundle import Bundle
 from echosdk.clips.array import ArrayClip
+from echosdk.clips.images import to_images
 from echosdk.clips.store import pixel_clips
 from echosdk.generation.generate import Options, make_plan
 from echosdk.generation.pipeline import Pipeline
 from echosdk.interfaces import References
 from echosdk.plugin_set import open_source
+from echosdk.privacy.anatomy import STRANGERS, Reader
 from echosdk.privacy.drawn import draw
 from echosdk.privacy.neighbours import Records
 from echosdk.privacy.records import look
@@ -45,6 +46,7 @@ from echosdk.training import Recipe
 from echosdk.training.references import encode, evenly
 
 BATCH_SIZE, LEARNING_RATE = 32, 3e-4
+READ_FIRST, READ_BATCH = 5_000_000, 64  # the reader's patients are nobody that a bundle is trained or measured on
 FILTERS = {
     "trained": "pearson-reid, as in the bundle",
     "untrained": "pearson-reid with a network of random weights",
@@ -149,6 +151,21 @@ def stills_of(world: World, prior: Any, number: int, say: Say) -> torch.Tensor:
     return draw(prior, world.pipeline.gate, world.bundle.manifest.labels, number, 0, say).stills
 
 
+def reader_of(world: World, patients: int, say: Say) -> Reader:
+    """Teach a reader on one frame each of so many simulated patients, of any phase of the heart."""
+    everybody = [Patient.draw(0, number) for number in range(READ_FIRST, READ_FIRST + patients)]
+    parts = []
+    for first in range(0, patients, READ_BATCH):
+        frames = [simulate(patient, num_frames=1).frames for patient in everybody[first : first + READ_BATCH]]
+        parts.append(world.pipeline.encoder.encode(to_images(np.concatenate(frames))).cpu())
+        say(f"reader: {min(first + READ_BATCH, patients)} of {patients} simulated patients")
+    return Reader.train(torch.cat(parts), anatomy(everybody))
+
+
+def anatomy(patients: Sequence[Patient]) -> NDArray[np.float64]:
+    return np.array([patient.scaled() for patient in patients])
+
+
 def filters(world: World, stills: torch.Tensor, copied: NDArray[np.bool_], say: Say) -> list[dict[str, Any]]:
     """Ask every filter about the over-trained prior's stills and about strangers, with fewer and more references."""
     frames = max(clip.num_frames for clip in world.memorised)
@@ -242,22 +259,22 @@ def main(
     prior = over_trained(world, steps, out, say)
     made = {"over-trained": stills_of(world, prior, stills, say)}
     made["embedded"] = stills_of(world, world.pipeline.prior, stills // 2, say)
-    encoder = world.pipeline.encoder
-    reader = Reader.train(lambda images: encoder.encode(images).cpu(), reader_patients, say)
+    reader = reader_of(world, reader_patients, say)
+    whose = anatomy(world.patients)
 
-    far = np.quantile(reader.distances(world.strangers, world.patients).min(1), copies.STRANGERS)
+    far = np.quantile(reader.distances(world.strangers, whose).min(1), STRANGERS)
     own = {patient.number: column for column, patient in enumerate(world.patients)}
     frames = world.references(max(clip.num_frames for clip in world.memorised))
     columns = [own[int(group.rpartition("-")[2])] for group in frames.groups]
-    known = reader.distances(frames.items, world.patients)[np.arange(len(columns)), columns] < far
-    nearest = {what: reader.distances(each, world.patients).min(1) for what, each in made.items()}
+    known = reader.distances(frames.items, whose)[np.arange(len(columns)), columns] < far
+    nearest = {what: reader.distances(each, whose).min(1) for what, each in made.items()}
     copied = nearest["over-trained"] < far
     rows = filters(world, made["over-trained"], copied, say)
     sets = {"embedded prior": made["embedded"], "over-trained prior": made["over-trained"]}
     everybody, _, _ = world.bundle.references()
-    for whose, references in ((f"{patients} patients'", world.references(1)), ("all patients'", everybody)):
+    for of, references in ((f"{patients} patients'", world.references(1)), ("all patients'", everybody)):
         keep = ~world.filter("trained", references)(made["over-trained"])
-        sets[f"over-trained, kept with {whose} references"] = made["over-trained"][torch.from_numpy(keep)]
+        sets[f"over-trained, kept with {of} references"] = made["over-trained"][torch.from_numpy(keep)]
 
     report = {
         "patients": patients, "steps": steps,

@@ -43,6 +43,20 @@ class SimulatedSource(Protocol):
 
 
 @runtime_checkable
+class KnownAnatomy(Protocol):
+    """What a simulated source may offer besides: the truth of what its clips show.
+
+    An audit says by it whose anatomy a generated still shows, without the privacy filter's own features.
+    """
+
+    def anatomy(self, clip: Clip) -> Sequence[float]:
+        """Return the numbers from which a clip's patient was drawn, each of mean 0 and variance 1 over patients.
+
+        The clip is of this source, or one of its `others`.
+        """
+
+
+@runtime_checkable
 class DenoisingLosses(Protocol):
     """What an image prior or a video animator may offer besides: how well it denoises what it is given.
 

@@ -137,14 +137,13 @@ class Bundle:
 
         def split(name: str) -> References:
             groups = [str(int(group)) for group in tensors[f"{name}_group"]]
-            return References(items=tensors[name].float(), groups=tuple(groups))
+            return References(items=tensors[name], groups=tuple(groups), mirrored=tensors.get(f"{name}_mirrored"))
 
         return split("train"), split("holdout"), tensors["holdout_video"]
 
     def strangers(self) -> torch.Tensor | None:
         """Return one latent frame of each patient of the test split; None in a bundle that keeps none of them."""
-        tensors = self._tensors()
-        return tensors["test"].float() if "test" in tensors else None
+        return self._tensors().get("test")
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
@@ -157,7 +156,7 @@ class Bundle:
             tensors: dict[str, torch.Tensor] = load_file(path)
         except SafetensorError as error:
             raise BundleError(f"{path}: damaged: {error}; fetch the bundle again") from error
-        return tensors
+        return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
     def load(self, kind: str, component: Any, name: str) -> None:
         """Give a learned component its trained state, after checking that the files are those that were written."""

@@ -186,10 +186,15 @@ class TrainingData:
 
 @frozen(kw_only=True)
 class References:
-    """Real samples that a privacy filter compares with: `items` `n c h w` and the patient of each."""
+    """Real samples that a privacy filter compares with: `items` `n c h w` and the patient of each.
+
+    `mirrored` are latents `m c h w` of mirror images, one for each patient, where a bundle keeps them: a mirrored
+    latent may be no such thing. They are of training references, and only for filters that see latents.
+    """
 
     items: torch.Tensor = field(repr=False)
     groups: tuple[str, ...] = field(converter=tuple[str, ...])
+    mirrored: torch.Tensor | None = field(default=None, repr=False)
 
     @groups.validator
     def _check(self, _attribute: object, groups: tuple[str, ...]) -> None:

@@ -114,7 +114,7 @@ OF_THE_FILTER = (
     r"\|(---\|)+",
     r"\| (stills|videos) \| \d+ \| \d+ \| [\d.]+% \| [\d.]+% to [\d.]+% \|",
     r"How often is not told: of a single video, the count would be its number of attempts\.",
-    r"Rejected stills for each training patient: [\d.e+-]+ \(95 % upper bound [\d.e+-]+\)\. echosdk's policy allows [\d.]+"
+    r"Rejected stills and videos for each training patient: [\d.e+-]+ \(95 % upper bound [\d.e+-]+\)\. echosdk's policy allows [\d.]+"
     r"(; at this rate that is up to \d+ videos?)?\. (\*\*This is above it\.\*\* )?More videos let whoever knows the filter see "
     r"around whom nothing was published: at this bound with an area under the ROC curve of up to [\d.]+ \(0\.5 is guessing\)\.",
     r"It also rejects [\d.]+% of unrelated patients \(test split; 95 % interval [\d.]+% to [\d.]+%, n = \d+\)\.",

@@ -33,6 +33,11 @@ from echosdk.cli import options
     help="Simulated patients besides, enrolled as references and not trained on.",
 )
 @click.option(
+    "--anatomy-patients",
+    type=click.IntRange(10),
+    help="Other simulated patients, on whom it is learnt whose anatomy a still shows: the filter's misses by that.",
+)
+@click.option(
     "--second-network",
     type=click.Path(path_type=Path, file_okay=False),
     help="Private folder of another network to compare records in; it is trained where there is none.",
@@ -52,6 +57,7 @@ def command(
     frames: int,
     stills: int,
     probe_patients: int,
+    anatomy_patients: int | None,
     second_network: Path | None,
     use: tuple[str, ...],
     set_: tuple[str, ...],
@@ -78,6 +84,7 @@ def command(
         frames=frames,
         stills=stills,
         probe_patients=probe_patients,
+        anatomy_patients=anatomy_patients or 0,
         second_network=second_network,
         use=use,
         set_=set_,

@@ -132,7 +132,7 @@ def command(
     if figure.interval_95 is not None and figure.interval_95[1] > MOST:
         most = most_videos(figure, manifest["counts"]["samples"])
         click.echo(
-            f"holes:    {figure.value:.2g} rejected stills a training patient, 95 % upper bound "
+            f"holes:    {figure.value:.2g} rejected stills and videos a training patient, 95 % upper bound "
             f"{figure.interval_95[1]:.2g}; the policy's {MOST:g} allows {count(most or 0, 'video')} at this rate, and "
             "more may show who was trained on (see the card)"
         )

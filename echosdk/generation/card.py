@@ -134,7 +134,7 @@ def _holes(manifest: Mapping[str, Any]) -> list[str]:
     allowed = f"; at this rate that is up to {count(most, 'video')}" if most is not None else ""
     above = "**This is above it.** " if high > MOST else ""
     return [
-        f"Rejected stills for each training patient: {figure.value:.2g} (95 % upper bound {high:.2g}). "
+        f"Rejected stills and videos for each training patient: {figure.value:.2g} (95 % upper bound {high:.2g}). "
         f"echosdk's policy allows {MOST:g}{allowed}. {above}More videos let whoever knows "
         "the filter see around whom nothing was published: at this bound with an area under the ROC curve of up to "
         f"{seen(figure):.2f} (0.5 is guessing).",

@@ -30,12 +30,14 @@ from echosdk.generation.pipeline import load_gate
 from echosdk.generation.plan import Plan
 from echosdk.interfaces import DataSource, Encoder, References
 from echosdk.plugin_set import PluginSet, open_source, resolve
+from echosdk.privacy.anatomy import check_anatomy, near_copies
 from echosdk.privacy.attacks import Known, attack_model
 from echosdk.privacy.claims import claims
 from echosdk.privacy.drawn import draw
 from echosdk.privacy.enrolled import check_simulated, probe_enrolled
 from echosdk.privacy.expected import expected
 from echosdk.privacy.gate import Gate
+from echosdk.privacy.holes import rejections_a_patient
 from echosdk.privacy.neighbours import Records
 from echosdk.privacy.policy import judge, read_policy
 from echosdk.privacy.probes import (
@@ -50,7 +52,7 @@ from echosdk.privacy.probes import (
 )
 from echosdk.privacy.records import compare, latent_records, look, nearest_counts
 from echosdk.privacy.second import second_network
-from echosdk.privacy.statistics import Figure, plain
+from echosdk.privacy.statistics import plain
 from echosdk.registry import Registry
 
 Report = Callable[[str], None]
@@ -69,7 +71,8 @@ class Audit:
     """What is audited, and how much of it: at most `patients` of a split are asked about, `videos` of them whole.
 
     `frames` of each synthetic video are looked at as records, and `stills` are drawn from the prior, to compare what
-    comes before the filter with what comes after. `probe_patients` simulated ones are asked about besides, and
+    comes before the filter with what comes after. `probe_patients` simulated ones are asked about besides;
+    as many as `anatomy_patients` teach a network to say whose anatomy those stills show; and
     `second_network` is the private folder of another network to compare records in. `use` and `set_` change the filter
     that is audited, as they would `generate`.
     """
@@ -83,6 +86,7 @@ class Audit:
     frames: int = field(default=4, validator=ge(1))
     stills: int = field(default=300, validator=ge(0))
     probe_patients: int = field(default=0, validator=ge(0))
+    anatomy_patients: int = field(default=0, validator=ge(0))
     second_network: Path | None = None
     use: tuple[str, ...] = ()
     set_: tuple[str, ...] = ()
@@ -105,6 +109,8 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
     refuse_other_data(bundle, source, asked.source)
     device = pick_device(asked.device)
     simulated = check_simulated(source, asked.source) if asked.probe_patients else None
+    if asked.anatomy_patients:
+        check_anatomy(source, asked.source)
     plugin_set, another = _plugin_set(asked, plan, bundle, registry)
     encoder, prior, animator = (_loaded(kind, plugin_set, bundle, registry, device) for kind in MODELS)
 
@@ -131,7 +137,7 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
         probe_other_videos(fresh_gate, held_out, bundle.noise_key, encoder, real, asked.seed, report),
         *probed,
         *outside.figures,
-        _holes(manifest),
+        rejections_a_patient(manifest),
     ]
     if simulated:
         figures += probe_enrolled(
@@ -141,6 +147,9 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
     if asked.stills:
         drawn = draw(prior, gate, bundle.manifest.labels, asked.stills, asked.seed, report)
         figures += drawn.figures()
+        if asked.anatomy_patients:
+            test = [still for still, _ in _one_each(outside.latents, outside.owners)]
+            figures += near_copies(source, encoder, test, drawn, asked.anatomy_patients, asked.seed, report)
     curves: dict[str, Any] = {}
     coverage: dict[str, Any] = {}
     patients = np.unique(np.array(train.groups), return_inverse=True)[1]
@@ -302,21 +311,6 @@ def _spaces(gate: Gate, second: Embedding | None) -> Iterator[tuple[str, Callabl
 
 def _none(like: Records) -> Records:
     return Records(features=like.features[:0], owners=like.owners[:0])
-
-
-def _holes(manifest: dict[str, Any]) -> Figure:
-    """The rejected stills for each training patient, if each sample were drawn once: what may be seen as a hole."""
-    name, what = "holes.rejections-a-patient", "stills that the gate was asked about"
-    rate = (manifest["rejected"] or {}).get("stills")
-    if not rate or not rate["n"]:
-        why = "no gate was asked" if not manifest["plan"]["privacy_filter"] else "not told of a single video"
-        return Figure(name=name, better="lower", n=0, what=what, note=why)
-    each = manifest["counts"]["samples"] / manifest["trained_on"]["train_patients"]
-    low, high = rate["interval_95"]
-    return Figure(
-        name=name, better="lower", n=rate["n"], what=what, value=each * rate["rate"],
-        interval_95=(each * low, each * high), note="samples x share rejected / training patients",
-    )  # fmt: skip
 
 
 def _filter(plan: Plan) -> str | None:

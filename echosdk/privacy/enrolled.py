@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from echosdk.abilities import SimulatedSource
-from echosdk.clips.images import to_images
+from echosdk.clips.images import mirrored, to_images
 from echosdk.clips.store import pixel_clips
 from echosdk.errors import InputError
 from echosdk.interfaces import Clip, DataSource, Encoder, References
@@ -67,7 +67,8 @@ def probe_enrolled(
             report(f"{done} of {number} simulated patients enrolled")
     gate = fresh_gate()
     owners = [f"enrolled-{patient}" for patient in range(number) for _ in range(2)]
-    gate.calibrate(References(items=torch.cat(enrolled), groups=owners), *holdout, key)
+    items = torch.cat(enrolled)
+    gate.calibrate(References(items=items, groups=owners, mirrored=mirrored(encoder, items[::2])), *holdout, key)
     parts = torch.stack(asked).split(MOST_AT_ONCE)  # patient, query, c h w
     keep = torch.cat([gate.judge_stills(part.flatten(0, 1)).keep for part in parts])
     keep = keep.reshape(number, -1)

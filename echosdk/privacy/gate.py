@@ -21,6 +21,8 @@ IMAGE_BATCH = 32
 SPACES = ("latent", "image")
 STRANGERS = "innocents.still"
 MOST_STRANGERS = most("innocents.*")
+FEW = 20
+"""Strangers, of whom most may be rejected by chance."""
 ROUNDING = 1e-5  # of a distance that the filter compared with tau in another precision
 
 
@@ -54,7 +56,8 @@ class Gate:
             rows.setdefault(group, []).append(row)
         chosen = [own[int(torch.randint(len(own), (), generator=noise))] for own in rows.values()]
         innocents = References(items=self._seen(holdout.items[chosen]), groups=[holdout.groups[row] for row in chosen])
-        self._guard(lambda: self._filter.calibrate(_with(train, self._seen(train.items)), innocents, noise))
+        shown = train if self._filter.space == "latent" else _with(train, self._seen(train.items))
+        self._guard(lambda: self._filter.calibrate(shown, innocents, noise))
         if self._guard(lambda: isinstance(self._filter, CopyCalibration)):
             whole = _with(holdout, self._seen(holdout.items))
             self._guard(lambda: cast(CopyCalibration, self._filter).calibrate_copies(whole, noise))
@@ -78,12 +81,13 @@ class Gate:
     def measure(self, strangers: torch.Tensor) -> Figure:
         """Return the share of patients of the test split that are rejected, one still `n c h w` each.
 
-        Raises `PrivacyError` where it is more than echosdk's policy allows, beyond the doubt of its 95 % interval.
+        Raises `PrivacyError` where it is more than echosdk's policy allows; of fewer than `FEW`, beyond chance.
         """
         rejected = int((~self._judge(strangers).keep).sum()) if len(strangers) else 0
         figure = share(STRANGERS, rejected, len(strangers), better="lower", what="patients of the test split")
         low, high = figure.interval_95 or (0.0, 1.0)
-        if low > MOST_STRANGERS:
+        told = low if len(strangers) < FEW else rejected / len(strangers)
+        if told > MOST_STRANGERS:
             raise PrivacyError(
                 f"{self.name}: rejects {rejected} of {len(strangers)} patients of the test split (95 % interval "
                 f"{low:.0%} to {high:.0%}), more than the policy's {MOST_STRANGERS:.0%}: what it keeps is no fair "

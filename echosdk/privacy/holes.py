@@ -1,8 +1,9 @@
 """How much the gate's own rejections show: around a training patient nothing is published.
 
-Of N videos drawn with a share r of rejected stills, each of n training patients misses N r / n on average. Whoever
-knows the filter and holds a frame of somebody sees whether the place around it is empty; of somebody else it is empty
-with a chance of exp(-N r / n). So N r / n = 0.1 leaves an area under the ROC curve of at most 0.55, and 1 leaves 0.82.
+Of N videos drawn with a share r of rejected stills and finished videos, each of n training patients misses N r / n on
+average. Whoever knows the filter and holds a frame of somebody sees whether the place around it is empty; of somebody
+else it is empty with a chance of exp(-N r / n). So N r / n = 0.1 leaves an area under the ROC curve of at most 0.55,
+and 1 leaves 0.82.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ MOST = most(NAME)
 
 def rejections_a_patient(manifest: Mapping[str, Any]) -> Figure:
     """Return N r / n of a dataset's manifest; no value where it is not told or no gate was asked."""
-    what = "stills that the gate was asked about"
-    rate = manifest["rejected"].get("stills") or {}
+    what = "stills that the gate was asked about, and the videos of those kept"
+    rejected = manifest["rejected"]
+    rates = [rejected[what] for what in ("stills", "videos") if (rejected.get(what) or {}).get("n")]
     patients = manifest["trained_on"].get("train_patients")
-    if not rate.get("n") or not patients:
+    if not rates or not patients:
         note = "not told, or no gate was asked, or of how many patients is not known"
         return Figure(name=NAME, better="lower", n=0, what=what, note=note)
     each = manifest["counts"]["samples"] / patients
-    low, high = (each * bound for bound in rate["interval_95"])
-    note = "samples x share rejected / training patients"
+    low, high = (each * sum(rate["interval_95"][end] for rate in rates) for end in (0, 1))
     return Figure(
         name=NAME,
         better="lower",
-        n=rate["n"],
+        n=rates[0]["n"],
         what=what,
-        value=each * rate["rate"],
+        value=each * sum(rate["rate"] for rate in rates),
         interval_95=(low, high),
-        note=note,
+        note="samples x (share of stills + share of videos rejected) / training patients; so are the intervals' ends",
     )
 
 

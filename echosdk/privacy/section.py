@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-HEAD = ("figure", "better", "value", "95 % interval", "n", "of", "in what is published", "note")
+HEAD = ("figure", "value", "95 % interval", "better", "n", "of", "in what is published", "note")
 
 SUBJECTS: Mapping[str, str] = {
     "probe": "Training patients shown to the gate",
@@ -16,6 +16,7 @@ SUBJECTS: Mapping[str, str] = {
     "holes": "Holes",
     "records": "Nearest records",
     "stills": "Stills before and after the filter",
+    "near-copies": "Stills that show a training patient's anatomy",
     "coverage": "Coverage of training patients",
     "duplicates": "Duplicates among the samples",
     "membership": "Membership inference",
@@ -89,13 +90,13 @@ def _row(figure: Mapping[str, Any]) -> tuple[str, ...]:
     interval = figure["interval_95"]
     return (
         figure["name"],
-        figure["better"],
         _number(figure["value"]),
         "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+        figure["better"],
         str(figure["n"]),
         figure["of"],
-        in_published(figure["expected"]),
-        figure["note"],
+        in_published(figure.get("expected")),
+        figure.get("note", ""),
     )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from echosdk.generation.dataset import read_manifest, read_samples
 from echosdk.generation.files import Folder
-from echosdk.privacy.section import in_published
+from echosdk.privacy.section import section as audit_section
 from echosdk.published import last_part
 from echosdk.report.figures import BETTER, figure, missing, number
-from echosdk.report.page import NO_BREAK, Html, count, element, facts, join, render_page, section, table
+from echosdk.report.page import Html, count, element, facts, join, render_page, section, table
 from echosdk.report.pictures import courses_section, picture
 from echosdk.report.plots import STYLES, curves, distances
 from echosdk.report.preview import filter_section, labels_section, origin_section, videos_section
@@ -168,56 +168,27 @@ def _verdict(question: str, answer: str, text: str, good: bool) -> Html:
 
 
 def _audit(audit: Mapping[str, Any]) -> Html:
-    findings = [
-        (
-            each["figure"],
-            "met" if each["met"] else f"not{NO_BREAK}met",
-            number(each["reached"]),
-            each["wants"],
-            each["why"],
-        )
-        for each in audit["findings"]
-    ]
-    figures = [
-        (
-            each["name"],
-            number(each["value"]),
-            "" if each["interval_95"] is None else f"{each['interval_95'][0]:.3g} to {each['interval_95'][1]:.3g}",
-            BETTER[each["better"]],
-            str(each["n"]),
-            each["of"],
-            in_published(each.get("expected")),
-            each.get("note", ""),
-        )
-        for each in audit["figures"]
-    ]
+    told = audit_section(audit)
     roc: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for name, points in audit["roc"].items():
-        if points:
-            family, _, attack = name.rpartition(".")
-            roc.setdefault(family or name, {})[attack] = [
-                (point["false_positives"], point["found"]) for point in points
-            ]
+    for curve in told.curves:
+        family, _, attack = curve.name.rpartition(".")
+        roc.setdefault(family or curve.name, {})[attack] = list(curve.points)
     drawn = []
     for family, lines in roc.items():
         for first in range(0, len(lines), len(STYLES)):
             some = dict([*lines.items()][first : first + len(STYLES)])
             said = "The diagonal is guessing; a curve above it finds training patients."
             drawn.append(curves(family, "share of outsiders accused", "share of training patients found", some, said))
+    tables = [table(each.caption, each.head, each.rows, wide=True) for each in told.figures]
     return section(
-        "Privacy audit",
-        element("ul", *(element("li", claim) for claim in audit["claims"]), class_="claims"),
-        table(f"Limits of {audit['policy']}", ("figure", "limit", "reached", "wants", "why"), findings, wide=True),
+        told.heading,
+        element("ul", *(element("li", claim) for claim in told.claims), class_="claims"),
+        table(told.verdict.caption, told.verdict.head, told.verdict.rows, wide=True),
         *([element("div", *drawn, class_="charts")] if drawn else []),
         element(
             "details",
-            element("summary", f"All {len(figures)} figures of the audit"),
-            table(
-                "All figures of the audit; 95 % intervals",
-                ("figure", "value", "interval", "better", "n", "of", "in the published set", "note"),
-                figures,
-                wide=True,
-            ),
+            element("summary", f"All {len(audit['figures'])} figures of the audit, by what they ask"),
+            *tables,
             class_="printed",
         ),
     )

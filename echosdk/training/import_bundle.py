@@ -185,4 +185,4 @@ def _with_references(bundle: Bundle, plugin_set: PluginSet, source: DataSource, 
 
     train = encoded("train", wanted.references_a_clip, one_each=False)
     test = strangers(source, encoder, plugin_set.fps, bundle.noise_key)
-    return keep_references(bundle, train, encoded("val", None, one_each=True), test)
+    return keep_references(bundle, encoder, train, encoded("val", None, one_each=True), test)

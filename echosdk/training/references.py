@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from echosdk.bundle import PRIVATE, REFERENCES, Bundle, amend
-from echosdk.clips.images import to_images
+from echosdk.clips.images import mirrored, to_images
 from echosdk.clips.store import pixel_clips
 from echosdk.integrity import file_digest, locked, write_whole
-from echosdk.interfaces import DataSource
+from echosdk.interfaces import DataSource, Encoder
 from echosdk.seeding import generator
 
 ENCODE_BATCH = 32
@@ -49,12 +49,17 @@ def strangers(source: DataSource, encoder: Any, fps: float, key: bytes) -> torch
 
 
 def keep_references(
-    bundle: Bundle, train: Sequence[Latents], holdout: Sequence[Latents], test: torch.Tensor | None = None
+    bundle: Bundle,
+    encoder: Encoder,
+    train: Sequence[Latents],
+    holdout: Sequence[Latents],
+    test: torch.Tensor | None = None,
 ) -> Bundle:
     """Keep what a filter compares with: latents of some frames of training clips, and of one clip a held-out patient.
 
-    And `test`, on which the share of strangers that it rejects is measured again, one frame a patient. Patients are
-    numbered in an order drawn with the noise key, so that a number says nothing.
+    Of one frame of each training patient, the mirror image too. And `test`, on which the share of strangers that it
+    rejects is measured again, one frame a patient. Patients are numbered in an order drawn with the noise key, so that
+    a number says nothing.
     """
     from safetensors.torch import save
 
@@ -66,8 +71,10 @@ def keep_references(
         return torch.tensor([pseudonym[group] for group, latents in clips for _ in latents])
 
     lengths = torch.tensor([len(latents) for _, latents in holdout])
+    one_each = {group: latents[0] for group, latents in reversed(train)}
     tensors = {
         "train": torch.from_numpy(np.concatenate([latents for _, latents in train])).half(),
+        "train_mirrored": mirrored(encoder, torch.from_numpy(np.stack([*one_each.values()])).float()).half(),
         "train_group": numbers(train),
         "holdout": torch.from_numpy(np.concatenate([latents for _, latents in holdout])).half(),
         "holdout_group": numbers(holdout),

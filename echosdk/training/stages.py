@@ -255,7 +255,7 @@ def _keep_references(bundle: Bundle, latents: TrainingData, encoder: Any, traini
     train = [(clip.group, _some_of(clip, training.references_a_clip)) for clip in latents.train]
     one_each = {clip.group: clip for clip in latents.val}.values()
     test = strangers(training.source, encoder, training.plugin_set.fps, bundle.noise_key)
-    return keep_references(bundle, train, [(clip.group, clip.read()) for clip in one_each], test)
+    return keep_references(bundle, encoder, train, [(clip.group, clip.read()) for clip in one_each], test)
 
 
 def _some_of(clip: StoredClip, count: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ heart.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -113,8 +114,20 @@ class Patient:
     def draw(cls, seed: int, number: int) -> Patient:
         """Draw the patient called `number` of the population `seed`; all parameters are independent and uniform."""
         random = np.random.default_rng([seed, number, 0])
-        ranges = {f.name: f.metadata["range"] for f in fields(cls) if "range" in f.metadata}
-        return cls(seed=seed, number=number, **{name: float(random.uniform(*ends)) for name, ends in ranges.items()})
+        drawn = {name: float(random.uniform(*ends)) for name, ends in cls.ranges().items()}
+        return cls(seed=seed, number=number, **drawn)
+
+    @classmethod
+    def ranges(cls) -> dict[str, tuple[float, float]]:
+        """Return between which ends each parameter is drawn."""
+        return {f.name: f.metadata["range"] for f in fields(cls) if "range" in f.metadata}
+
+    def scaled(self) -> tuple[float, ...]:
+        """Return what is drawn, in the order of `ranges`, each scaled to mean 0 and variance 1 over all patients."""
+        return tuple(
+            (getattr(self, name) - (low + high) / 2) / (high - low) * math.sqrt(12)
+            for name, (low, high) in self.ranges().items()
+        )
 
 
 @frozen(kw_only=True, eq=False)

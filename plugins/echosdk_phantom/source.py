@@ -117,6 +117,10 @@ class PhantomSource:
         number, video = named
         return evolve(clip, load=partial(evolve(self, speckle=noise)._render, Patient.draw(self.seed, number), video))
 
+    def anatomy(self, clip: Clip) -> tuple[float, ...]:
+        """Return what is drawn of a clip's patient, scaled to mean 0 and variance 1 over the population."""
+        return Patient.draw(self.seed, int(clip.group.rpartition("-")[2])).scaled()
+
     def tracings(self, clip_id: str) -> Tracing | None:
         """Return the true outline of a clip's left ventricle at end-diastole and end-systole.
 

@@ -42,9 +42,9 @@ class PearsonReID:
 
     tau is such that `percentile` % of innocents are rejected (`calibration`: see there) and, by `conformal`, at least
     `copy_percentile` % of copies: of frames of held-out patients, where another frame of the same clip, `apart` frames
-    away or more, is a reference; 0 asks nothing of copies. With `mirrored`, a latent is also compared with the mirrored
-    references. Fewer than `min_patients` held-out patients, or a tau at which more than `max_rejection` % of them are
-    rejected, is refused.
+    away or more, is a reference; 0 asks nothing of copies. With `mirrored`, a still is also compared with the mirror
+    images of training patients that the bundle keeps, or, where it keeps none, with mirrored latents. Fewer than
+    `min_patients` held-out patients, or a tau at which more than `max_rejection` % of them are rejected, is refused.
 
     Latents are scaled to [-1, 1] with the extremes of the training split, which are kept with the weights, so a verdict
     depends on nothing but the item; with `normalisation` "item" with its own extremes, for weights that were learnt on
@@ -94,7 +94,7 @@ class PearsonReID:
                 "few say little about strangers; train with more, or take it on yourself: "
                 f"--set privacy_filter.min_patients={patients}"
             )
-        self._train = self._references(train.items)
+        self._train = self._references(train.items, train.mirrored)
         innocents = standardise(self.embed(holdout.items))
         self._innocents = nearest(innocents, self._train)
         self._enrolled = len(train.groups) // len(set(train.groups))
@@ -218,9 +218,11 @@ class PearsonReID:
             patients |= _carved(patients["train"], self.held_back, torch.Generator().manual_seed(seed))
         return patients
 
-    def _references(self, items: torch.Tensor) -> torch.Tensor:
+    def _references(self, items: torch.Tensor, mirrored: torch.Tensor | None = None) -> torch.Tensor:
         """Return the standardised features of references and, where asked for, of them mirrored."""
-        return standardise(self.embed(torch.cat([items, items.flip(-1)]) if self.mirrored else items))
+        if self.mirrored:
+            items = torch.cat([items, items.flip(-1) if mirrored is None else mirrored])
+        return standardise(self.embed(items))
 
     def _settle(self, tau: float) -> None:
         """Take a tau, bound to what it was calibrated with. Raises where it would reject too many innocents."""

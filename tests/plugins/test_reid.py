@@ -455,6 +455,16 @@ def test_mirrored_references_find_a_mirrored_copy() -> None:
     assert judge.judge(mirrored).distance.abs().max() < 1e-9
 
 
+def test_mirror_images_that_the_bundle_keeps_take_the_place_of_mirrored_latents() -> None:
+    """An encoder may give a mirrored image another latent than the mirrored one."""
+    kept = References(items=items(50), groups=[str(i) for i in range(50)], mirrored=items(50, 7))
+    judge = with_network()
+    judge.mirrored = True
+    judge.calibrate(kept, references(items(80, 1)), torch.Generator())
+    assert not judge.judge(items(50, 7)).keep.any()
+    assert judge.judge(items(50).flip(-1)).keep.any()
+
+
 @pytest.mark.parametrize("tau", [0.0, -1e-9, 2.1, float("nan"), float("inf")])
 def test_a_tau_outside_its_range_is_refused(tau: float) -> None:
     judge = with_network()

@@ -178,9 +178,12 @@ def test_the_share_of_strangers_that_are_rejected_is_measured_again_on_the_test_
 
 
 def test_a_gate_that_rejects_most_strangers_is_closed() -> None:
-    """Beyond doubt: three of four may be chance, nine of ten are not."""
+    """Of a handful three of four may be chance, and nine of ten are not; of twenty and more, half is the limit."""
     gate = calibrated()
     assert gate.measure(level(0.1, 0.2, 0.3, 6)).value == 0.75
+    assert gate.measure(level(*[0.1] * 10, *[6] * 10)).value == 0.5
+    with pytest.raises(PrivacyError, match="rejects 11 of 20 patients of the test split"):
+        gate.measure(level(*[0.1] * 11, *[6] * 9))
     with pytest.raises(PrivacyError) as error:
         gate.measure(level(*[0.1] * 9, 6))
     assert str(error.value) == (

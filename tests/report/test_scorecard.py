@@ -54,6 +54,7 @@ def validation(off: float = 0.0) -> dict[str, Any]:
 
 
 AUDIT = {
+    "what": "Evidence, not a certificate.",
     "ok": False,
     "policy": "/home/somebody/policy.toml",
     "claims": ["Of 10 planted patients the gate rejected 9."],
@@ -246,7 +247,7 @@ def test_in_a_browser_the_videos_play(tab: Any) -> None:
 
 def test_in_a_browser_a_click_sorts_a_table_up_and_down(tab: Any) -> None:
     sort = """
-        const table = [...document.querySelectorAll("table[data-sort]")].find((one) => one.caption.textContent.startsWith("All figures"));
+        const table = [...document.querySelectorAll("table[data-sort]")].find((one) => one.caption.textContent.startsWith("Training patients shown"));
         const head = table.tHead.rows[0].cells[COLUMN];
         head.querySelector("button").click();
         return [head.getAttribute("aria-sort"), ...[...table.tBodies[0].rows].map((row) => row.cells[0].textContent)];
