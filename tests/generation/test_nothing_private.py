@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from echosdk import BundleError, Registry
 from echosdk.bundle import PRIVATE, Bundle, add_stage, strip
+from echosdk.generation.generate import generate
 from echosdk.generation.pipeline import Pipeline
 from echosdk.generation.plan import Plan
 from echosdk.interfaces import KINDS, SPLITS
@@ -26,7 +27,7 @@ from echosdk.plugin_set import open_source
 from echosdk.seeding import seed_of
 
 DATA = "phantom?patients=16&frames=40&size=32"  # what the tiny bundle was trained on
-PURPOSES = ("still", "video", "labels")
+PURPOSES = ("still", "video")
 CANARY = b"a-planted-record-of-patient-4711"
 RECORD = torch.arange(64).sin()
 
@@ -55,14 +56,33 @@ def found(folder: Path, secrets: dict[str, bytes]) -> dict[str, str]:
 
 
 def numbers(what: str, value: float) -> dict[str, bytes]:
-    """A number as text and in the bytes of a double; a round one lies everywhere and is no secret."""
+    """A number as text and in the bytes of a float of either length; a round one lies everywhere and is no secret."""
     if len(repr(value)) < 10:
         return {}
     return {
         f"{what} as text": repr(value)[:10].encode(),
         f"{what} as a double": struct.pack("<d", value),
         f"{what} as a big-endian double": struct.pack(">d", value),
+        f"{what} in single precision": struct.pack("<f", value),
     }
+
+
+def test_the_seeds_that_are_looked_for_are_those_that_are_drawn_from(
+    trained_tiny: Bundle, whole: Any, of_the_run: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    real = seed_of
+
+    def noted(*parts: Any, key: bytes = b"") -> int:
+        drawn.append(parts)
+        return real(*parts, key=key)
+
+    monkeypatch.setattr("echosdk.seeding.seed_of", noted)
+    generate(str(tmp_path / "out"), options=whole.options, registry=registry)
+    seed = whole.options.seed
+    of_samples = {f"seed {parts[1]} {parts[2:]}" for parts in drawn if parts[0] == seed and len(parts) > 2}
+    assert of_samples & set(of_the_run)
+    assert {name for name in of_samples if name not in of_the_run} == set()
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +128,13 @@ def of_the_run(trained_tiny: Bundle, whole: Any) -> dict[str, bytes]:
             secrets |= numbers(f"distance of {row['key']}", row["distance"])
         for row in audit["rejected"]:
             secrets |= numbers(f"distance of a rejected {row['what']} of {row['sample']}", row["distance"])
+    labels = [("label", label.name) for label in trained_tiny.manifest.labels]
     for sample in range(whole.manifest["counts"]["samples"]):
-        for attempt in range(3):
-            for purpose in PURPOSES:
-                seed = seed_of(whole.options.seed, sample, attempt, purpose, key=trained_tiny.noise_key)
-                secrets[f"seed {sample} {attempt} {purpose}"] = str(seed).encode()
-                secrets[f"seed {sample} {attempt} {purpose} in bytes"] = struct.pack("<Q", seed)
+        of_noise = [(attempt, purpose) for attempt in range(3) for purpose in PURPOSES]
+        for parts in (*of_noise, *labels, ("label bin",)):
+            seed = seed_of(whole.options.seed, sample, *parts, key=trained_tiny.noise_key)
+            secrets[f"seed {sample} {parts}"] = str(seed).encode()
+            secrets[f"seed {sample} {parts} in bytes"] = struct.pack("<Q", seed)
     return secrets
 
 
