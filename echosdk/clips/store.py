@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -104,13 +105,18 @@ def write_store(folder: Path, fingerprint: str, items: Items) -> Store:
             break
         path = partial / f"{number:06d}.tar"
         writing = path.with_suffix(".writing")
-        with webdataset.TarWriter(str(writing), encoder=False, mtime=0) as tar:
-            for clip, frames in chain([head], islice(rest, CLIPS_A_SHARD - 1)):
-                shape = shape or frames.shape[1:]
-                if frames.shape[1:] != shape:
-                    raise DataError(f"{clip.id}: frames are {frames.shape[1:]}, those of the clips before are {shape}")
-                tar.write(_record(clip, frames, written))
-                written += 1
+        with writing.open("wb") as file:
+            with webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
+                for clip, frames in chain([head], islice(rest, CLIPS_A_SHARD - 1)):
+                    shape = shape or frames.shape[1:]
+                    if frames.shape[1:] != shape:
+                        raise DataError(
+                            f"{clip.id}: frames are {frames.shape[1:]}, those of the clips before are {shape}"
+                        )
+                    tar.write(_record(clip, frames, written))
+                    written += 1
+            file.flush()
+            os.fsync(file.fileno())  # a shard under its own name is whole, whenever the power fails
         writing.rename(path)
     (partial / INDEX).write_text(json.dumps({"fingerprint": fingerprint, "clips": written}))
     begun.unlink()
