@@ -195,25 +195,26 @@ def begin_bundle(folder: Path, manifest: Manifest) -> Bundle:
     """Make an empty bundle with a fresh noise key, or return the one that is there with its trained stages."""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        return _begun(folder, manifest)
+        if (folder / MANIFEST).is_file():
+            there = _described(Bundle.open(str(folder)), manifest)
+            same, wanted = _fixed(there.manifest), _fixed(manifest)
+            if same != wanted:
+                different = [key for key in wanted if wanted[key] != same[key]]
+                raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
+            private_folder(folder / PRIVATE)
+            return there
+        refuse_what_is_no_bundle(folder)
+        return write_manifest(folder, evolve(manifest, identity=write_key(private_folder(folder / PRIVATE))))
 
 
-def _begun(folder: Path, manifest: Manifest) -> Bundle:
-    if (folder / MANIFEST).is_file():
-        there = _described(Bundle.open(str(folder)), manifest)
-        same, wanted = _fixed(there.manifest), _fixed(manifest)
-        if same != wanted:
-            different = [key for key in wanted if wanted[key] != same[key]]
-            raise BundleError(f"{folder}: holds a bundle with other {', '.join(different)}; choose another --out")
-        private_folder(folder / PRIVATE)
-        return there
+def refuse_what_is_no_bundle(folder: Path) -> None:
+    """Raise where a folder holds something, and no bundle."""
     # A begin that was killed leaves the key, or a part of it, and no manifest: nothing has been made with that key
     keys = (f"{PRIVATE}/{NOISE_KEY}", f"{PRIVATE}/{NOISE_KEY_OF}")
     begun = {PRIVATE, *keys, *(f"{name}.partial" for name in (MANIFEST, *keys))}
-    if {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - begun:
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    if MANIFEST not in held and held - begun:
         raise BundleError(f"{folder}: is not empty and holds no bundle; choose another --out")
-    identity = write_key(private_folder(folder / PRIVATE))
-    return write_manifest(folder, evolve(manifest, identity=identity))
 
 
 def _described(bundle: Bundle, wanted: Manifest) -> Bundle:

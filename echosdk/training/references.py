@@ -71,10 +71,11 @@ def keep_references(
         return torch.tensor([pseudonym[group] for group, latents in clips for _ in latents])
 
     lengths = torch.tensor([len(latents) for _, latents in holdout])
+    shown = torch.from_numpy(np.concatenate([latents for _, latents in train])).half()
     one_each = {group: latents[0] for group, latents in reversed(train)}
     tensors = {
-        "train": torch.from_numpy(np.concatenate([latents for _, latents in train])).half(),
-        "train_mirrored": mirrored(encoder, torch.from_numpy(np.stack([*one_each.values()])).float()).half(),
+        "train": shown,
+        "train_mirrored": _mirrored(bundle, encoder, shown, torch.from_numpy(np.stack([*one_each.values()])).float()),
         "train_group": numbers(train),
         "holdout": torch.from_numpy(np.concatenate([latents for _, latents in holdout])).half(),
         "holdout_group": numbers(holdout),
@@ -89,6 +90,15 @@ def keep_references(
         if not path.is_file() or file_digest(path) != digest:
             write_whole(path, content, mode=0o600)
     return amend(bundle, references=digest)
+
+
+def _mirrored(bundle: Bundle, encoder: Encoder, train: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """Return the mirror images of `items`: those that are there, if they are of the same references."""
+    if bundle.manifest.references:
+        there, _, _ = bundle.references()
+        if there.mirrored is not None and torch.equal(there.items, train.float()):
+            return there.mirrored.half()
+    return mirrored(encoder, items).half()
 
 
 def _batches(length: int, size: int) -> Iterable[tuple[int, int]]:

@@ -14,7 +14,16 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 
 from echosdk.abilities import DataCheck, TrainingCheck
-from echosdk.bundle import MANIFEST, Bundle, Manifest, Stage, add_stage, amend, begin_bundle
+from echosdk.bundle import (
+    MANIFEST,
+    Bundle,
+    Manifest,
+    Stage,
+    add_stage,
+    amend,
+    begin_bundle,
+    refuse_what_is_no_bundle,
+)
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import DataError, InputError
 from echosdk.integrity import private_folder
@@ -90,6 +99,7 @@ def train_bundle(training: Training) -> Bundle:
     check_switches(training.switches)
     if training.start and training.start.folder.resolve() == training.out.resolve():
         raise InputError(f"{training.out}: is the bundle to start from; choose another --out")
+    refuse_what_is_no_bundle(training.out)
     components = training.plugin_set.build_all(training.registry)
     for kind in training.stages:
         if isinstance(components[kind], TrainingCheck) and not _is_there(training, kind):

@@ -18,7 +18,7 @@ import torch
 from attrs import define, field
 from safetensors.torch import load_file, save_file
 
-from echosdk import Clip, DataError, InputError, Label, Registry, TrainingError
+from echosdk import BundleError, Clip, DataError, InputError, Label, Registry, TrainingError
 from echosdk.bundle import Bundle, amend
 from echosdk.clips.store import write_store
 from echosdk.integrity import file_digest
@@ -617,3 +617,24 @@ def test_what_learns_from_single_records_is_private(trained_tiny: Bundle) -> Non
     }  # fmt: skip
     for name in ("noise.key", "references.safetensors"):
         assert (trained_tiny.folder / "private" / name).stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_any_data_is_read(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "dataset.json").write_text("{}")
+    with pytest.raises(BundleError, match="is not empty and holds no bundle; choose another --out"):
+        train_bundle(training(registry, tmp_path, source=None))
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_mirror_images_of_references_are_kept(trained_tiny: Bundle, registry: Registry) -> None:
+    train, holdout, _ = trained_tiny.references()
+    assert train.mirrored is not None
+    assert holdout.mirrored is None
+    encoder = trained_tiny.plugin_set.build(registry, "encoder")
+    trained_tiny.load("encoder", encoder, "vae")
+    first = [train.groups.index(group) for group in dict.fromkeys(train.groups)]
+    wanted = encoder.encode(encoder.decode(train.items[first]).flip(-1))
+    assert len(train.mirrored) == len(set(train.groups))
+    nearest = (train.mirrored[:, None] - wanted.float()[None]).flatten(2).abs().amax(2).amin(1)
+    assert nearest.max() < 0.01  # kept in half precision; clips of one patient in the order of the source
