@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import asdict
 
 from echosdk import Registry
 from echosdk.bundle import Bundle, library_versions
@@ -17,6 +18,8 @@ from echosdk.generation.pipeline import Pipeline
 from echosdk.interfaces import KINDS
 from echosdk.noise_key import NOISE_KEY, NOISE_KEY_OF
 from echosdk.plugin_set import PluginSet, resolve
+from echosdk.registry import default_parameters
+from echosdk.training import Recipe
 
 LEARNED = tuple(kind for kind in KINDS if kind != "stitcher")
 
@@ -124,10 +127,11 @@ def test_it_was_trained_by_the_recipe_beside_it(bundle: Bundle, registry: Regist
     recipe = resolve(registry, PluginSet.find(str(bundle.folder.parent / "recipe.toml"), registry))
     for kind, stage in bundle.manifest.stages.items():
         choice = recipe.choices[kind]
+        known = default_parameters(registry.component(kind, choice.use)) | stage.provenance["choice"]["parameters"]
         for name in registry.component(kind, choice.use).shape:
-            values = [stage.provenance["choice"]["parameters"][name], choice.parameters[name]]
+            values = [json.loads(json.dumps(known[name])), choice.parameters[name]]
             if name == "recipe":
-                values = [{**value, "checkpoint_every": 0} for value in values]
+                values = [{**asdict(Recipe()), **value, "checkpoint_every": 0} for value in values]
             assert json.loads(json.dumps(values[1])) == values[0], f"{kind}.{name}"
 
 

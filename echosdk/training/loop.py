@@ -58,14 +58,15 @@ class Adversary:
 
 @frozen(kw_only=True)
 class Stopping:
-    """End a training when the loss on these examples has not fallen `patience` times in a row, every `every` steps.
+    """Look at the loss on these examples every `every` steps; the weights that had the smallest stay.
 
-    The weights that had the smallest stay. The examples are neither trained on nor those of the validation.
+    A training ends when it has not fallen `patience` times in a row; with None it goes on to its last step. What is
+    looked at is not trained on, and no figure of what was chosen by it is taken from it.
     """
 
     example: Example
     every: int
-    patience: int
+    patience: int | None = None
 
 
 @frozen(kw_only=True)
@@ -277,7 +278,9 @@ def _parts(recipe: Recipe, accelerator: Accelerator, accumulate: int) -> list[Pa
 
 
 def _is_over(best: Best | None, stopping: Stopping | None) -> bool:
-    return best is not None and stopping is not None and best.looks >= stopping.patience
+    if best is None or stopping is None or stopping.patience is None:
+        return False
+    return best.looks >= stopping.patience
 
 
 def _now(step: int, every: int) -> bool:
@@ -351,6 +354,8 @@ def _factor(step: int, recipe: Recipe) -> float:
         return (step + 1) / recipe.warmup_steps
     if recipe.decay == "constant":
         return 1.0
+    if recipe.decay == "step":
+        return float(recipe.decay_factor ** (step // recipe.decay_every))
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * done))
 

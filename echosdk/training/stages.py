@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import PartialState
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 from numpy.typing import NDArray
 
 from echosdk.abilities import DataCheck, TrainingCheck
@@ -248,7 +248,10 @@ def _entry(training: Training, kind: str) -> dict[str, Any]:
 
 def _key(fixed: Sequence[str], use: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Return what decides a component's weights: not its run parameters, which may change when it is trained."""
-    return {"use": use, "seed": seed, "parameters": _plain({name: parameters.get(name) for name in fixed})}
+    known = {name: parameters.get(name) for name in fixed}
+    if isinstance(recipe := known.get("recipe"), Mapping):  # what its version did not know had today's default
+        known["recipe"] = {**asdict(Recipe()), **recipe, "checkpoint_every": None}  # of which nothing is learnt
+    return {"use": use, "seed": seed, "parameters": _plain(known)}
 
 
 def _done_key(training: Training, kind: str, done: Stage, fixed: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+import struct
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,14 +15,18 @@ import torch
 from attrs import define, field
 from attrs.validators import ge, in_, min_len
 from einops import rearrange
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, choose, starting_from, train
+from echosdk.training import Recipe, Stopping, choose, starting_from, train
 from echosdk_ef.network import make_network
 
 CLIPS_A_BATCH = 8
+UNREADABLE = (
+    RuntimeError, AttributeError, ValueError, EOFError, OSError, struct.error, pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
 PADDING = 12  # pixels at 112: the random crop's reach
 
 
@@ -27,7 +34,10 @@ PADDING = 12  # pixels at 112: the random crop's reach
 class EFRegressor:
     """Predict one numeric label from `num_frames` frames, every `period`-th; a video's is the mean over its clips.
 
-    `label` is the first numeric label of the data unless it is named. `size` 0 keeps the frames' size.
+    `label` is the first numeric label of the data unless it is named. `size` 0 keeps the frames' size. Every
+    `look_every` steps the loss on validation clips is looked at, and the weights that had the smallest stay; with 0 the
+    last ones do. `start` is a file of torchvision's weights of R(2+1)D-18 (Kinetics-400, say) from which training
+    starts.
     """
 
     cutoffs: ClassVar[tuple[float, ...]] = (35.0, 40.0, 50.0)
@@ -40,9 +50,12 @@ class EFRegressor:
     period: int = field(default=2, validator=ge(1))
     size: int = field(default=0, validator=ge(0))
     label: str = ""
+    look_every: int = field(default=0, validator=ge(0))
+    start: str = ""
     recipe: Recipe = Recipe(
-        steps=16_800, batch_size=20, learning_rate=1e-4, optimizer="sgd", weight_decay=1e-4, max_grad_norm=0.0
-    )
+        steps=16_800, batch_size=20, learning_rate=1e-4, optimizer="sgd", weight_decay=1e-4, max_grad_norm=0.0,
+        decay="step", decay_every=5_600,
+    )  # fmt: skip
     fps: float = field(init=False, default=0.0)
     _network: Any = field(init=False, default=None, repr=False)
     _mean: float = field(init=False, default=0.0)
@@ -101,6 +114,8 @@ class EFRegressor:
         network = make_network(
             self.architecture, self.widths, float((values.mean() - self._scale[0]) / self._scale[1])
         )
+        if self.start:
+            self._begin_with_weights(network)
         self._network = starting_from(self._network, network)
 
         def example(split: Any, augment: bool) -> Any:
@@ -118,10 +133,37 @@ class EFRegressor:
         def loss(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
             return functional.mse_loss(network(batch["video"])[:, 0].float(), batch["target"])
 
+        held_out = example(data.val, False)
+        stopping = Stopping(example=held_out, every=self.look_every) if self.look_every else None
         trained = train(
-            self._network, loss, example(data.train, True), self.recipe, run, validation=example(data.val, False)
+            self._network, loss, example(data.train, True), self.recipe, run, validation=held_out, stopping=stopping
         )
         return {**trained.facts(), "validation": self.score(data.val)}
+
+    def check_training(self) -> None:
+        """Raise before any data is read where the weights to start from cannot be had."""
+        if self.start:
+            self._begin_with_weights(make_network(self.architecture, self.widths, 0.0))
+
+    def _begin_with_weights(self, network: torch.nn.Module) -> None:
+        """Give a network all of a file's weights but the last layer's, which are of other classes."""
+        if self.architecture != "r2plus1d-18":
+            raise echosdk.InputError(f"ef-regressor: start={self.start} is for r2plus1d-18, not {self.architecture!r}")
+        path = Path(self.start).expanduser()
+        if not path.is_file():
+            raise echosdk.InputError(f"ef-regressor: start={self.start}: no such file")
+        try:
+            read = load_file if path.suffix == ".safetensors" else partial(torch.load, weights_only=True)
+            state = {name: value for name, value in read(path).items() if not name.startswith("fc.")}
+            unknown = network.load_state_dict(state, strict=False)
+        except UNREADABLE as error:
+            raise echosdk.InputError(f"ef-regressor: start={self.start}: holds other weights: {error}") from error
+        missing = [name for name in unknown.missing_keys if not name.startswith("fc.")]
+        if missing or unknown.unexpected_keys:
+            raise echosdk.InputError(
+                f"ef-regressor: start={self.start}: holds other weights: {len(missing)} are missing and "
+                f"{len(unknown.unexpected_keys)} unknown of r2plus1d-18"
+            )
 
     def save(self, public: Path, private: Path) -> None:
         state = {

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import echosdk_ef.regressor as module
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from echosdk_ef import EFRegressor
+from torchvision.models.video.resnet import r2plus1d_18
 
-from echosdk import Registry
+from echosdk import InputError, Registry, Run
+from echosdk.plugin_set import PluginSet
+from echosdk.training import Recipe
+from echosdk.training.loop import _factor
 
 
 def tiny(**parameters: Any) -> EFRegressor:
@@ -101,3 +107,55 @@ def test_a_clips_features_are_what_the_last_layer_sees(fitted: Any) -> None:
     with torch.no_grad():
         first = regressor._network(regressor._cut(data.train[0].read(), 0)[None])
     assert regressor._network.fc(features).item() == pytest.approx(first.item(), abs=1e-5)
+
+
+def test_of_all_looks_the_weights_that_are_best_on_validation_stay(data_of: Any, tmp_path: Path) -> None:
+    """So the arms of a comparison choose by their own validation videos: other ones, and other weights stay."""
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (20, 16, 16), np.uint8)
+    data = data_of(("a", frames), ("b", frames[::-1]))
+    data.train[1].labels["EF"] = 70.0
+    recipe = Recipe(steps=30, batch_size=4, learning_rate=0.05, optimizer="sgd", max_grad_norm=0.0)
+    states, said = {}, {}
+    for what, shown in (("alike", data.train), ("else", [evolve(data.train[0], labels={"EF": 20.0}), evolve(data.train[1], labels={"EF": 22.0})])):
+        regressor, lines = tiny(look_every=1, recipe=recipe), list[str]()
+        torch.manual_seed(0)
+        regressor.fit(evolve(data, val=shown), Run(folder=tmp_path / what, seed=3, report=lines.append))
+        states[what] = regressor._network.state_dict()
+        said[what] = next(int(line.split()[4]) for line in lines if line.startswith("the weights of step"))
+    assert said["else"] != said["alike"]
+    assert min(said.values()) < 30
+    assert any(not torch.equal(value, states["else"][name]) for name, value in states["alike"].items())
+
+
+def test_the_published_schedule_is_a_tenth_every_fifteen_epochs(registry: Registry) -> None:
+    recipe = PluginSet.find("default", registry).build(registry, "downstream_validator").recipe
+    assert [_factor(step, recipe) for step in (0, 5_599, 5_600, 11_200)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert (recipe.steps, recipe.batch_size) == (16_800, 20)
+
+
+def test_training_starts_from_torchvisions_weights_where_they_are_given(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    published = r2plus1d_18(weights=None)
+    torch.save(published.state_dict(), tmp_path / "kinetics.pth")
+    regressor = EFRegressor(start=str(tmp_path / "kinetics.pth"))
+    regressor.check_training()
+    network = module.make_network("r2plus1d-18", (), 55.6)
+    regressor._begin_with_weights(network)
+    assert torch.equal(network.stem[0].weight, published.stem[0].weight)
+    assert network.fc.bias.item() == pytest.approx(55.6)
+
+
+@pytest.mark.parametrize(
+    ("held", "says"), [(None, "no such file"), (b"junk", "holds other weights"), ({"x": torch.zeros(1)}, "holds other weights")]
+)
+def test_weights_to_start_from_that_cannot_be_had_are_refused(held: Any, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "kinetics.pth"
+    if isinstance(held, bytes):
+        path.write_bytes(held)
+    elif held:
+        torch.save(held, path)
+    with pytest.raises(InputError, match=says):
+        EFRegressor(start=str(path)).check_training()
+    with pytest.raises(InputError, match="is for r2plus1d-18, not 'small'"):
+        tiny(start=str(path)).check_training()
