@@ -10,5 +10,5 @@ def echosdk_downstream_validators():
         name="ef-regressor",
         build=EFRegressor,
         summary="R(2+1)D regression of a numeric label (the ejection fraction) from video.",
-        shape=("architecture", "widths", "num_frames", "period", "size", "label", "look_every", "recipe"),
+        shape=("architecture", "widths", "num_frames", "period", "size", "label", "look_every", "start", "recipe"),
     )

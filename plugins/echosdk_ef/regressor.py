@@ -15,6 +15,7 @@ import torch
 from attrs import define, field
 from attrs.validators import ge, in_, min_len
 from einops import rearrange
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
@@ -24,6 +25,7 @@ from echosdk.training import Recipe, Stopping, choose, starting_from, train
 from echosdk_ef.network import make_network
 
 CLIPS_A_BATCH = 8
+CLIPS_FOR_STATISTICS = 256
 UNREADABLE = (
     RuntimeError, AttributeError, ValueError, EOFError, OSError, struct.error, pickle.UnpicklingError, SafetensorError,
 )  # fmt: skip
@@ -34,6 +36,7 @@ PADDING = 12  # pixels at 112: the random crop's reach
 class EFRegressor:
     """Predict one numeric label from `num_frames` frames, every `period`-th; a video's is the mean over its clips.
 
+    Clips start at every `every`-th frame of a video: 1 is the paper's, and costs a clip a frame.
     `label` is the first numeric label of the data unless it is named. `size` 0 keeps the frames' size. Every
     `look_every` steps the loss on validation clips is looked at, and the weights that had the smallest stay; with 0 the
     last ones do. `start` is a file of torchvision's weights of R(2+1)D-18 (Kinetics-400, say) from which training
@@ -50,6 +53,7 @@ class EFRegressor:
     period: int = field(default=2, validator=ge(1))
     size: int = field(default=0, validator=ge(0))
     label: str = ""
+    every: int = field(default=1, validator=ge(1))
     look_every: int = field(default=0, validator=ge(0))
     start: str = ""
     recipe: Recipe = Recipe(
@@ -72,10 +76,12 @@ class EFRegressor:
     @torch.no_grad()
     def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
         frames = clip.read()
-        starts = range(0, max(1, len(frames) - self.min_frames + 1), max(1, self.period))
-        clips = torch.stack([self._cut(frames, start) for start in starts])
+        starts = range(0, max(1, len(frames) - self.min_frames + 1), self.every)
         device = next(self._network.parameters()).device
-        outputs = [self._network(part.to(device)).cpu() for part in clips.split(CLIPS_A_BATCH)]
+        outputs = []
+        for first in range(0, len(starts), CLIPS_A_BATCH):
+            clips = torch.stack([self._cut(frames, start) for start in starts[first : first + CLIPS_A_BATCH]])
+            outputs.append(self._network(clips.to(device)).cpu())
         return {self.label: float(torch.cat(outputs).mean() * self._scale[1] + self._scale[0])}
 
     @torch.no_grad()
@@ -102,14 +108,12 @@ class EFRegressor:
         }
 
     def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
-        numeric = [label.name for label in data.labels if isinstance(label, echosdk.Label)]
-        if not numeric or (self.label and self.label not in numeric):
-            raise echosdk.TrainingError(f"ef-regressor: no numeric label {self.label!r}; the data has {numeric}")
-        self.label, self.fps = self.label or numeric[0], data.fps
-        values = np.array([clip.labels[self.label] for clip in data.train], float)
+        self.label, values = self._learnable(data)
+        self.fps = data.fps
         # The paper's network predicts the label itself; the small one a standardised label, which trains faster.
         self._scale = (0.0, 1.0) if self.architecture == "r2plus1d-18" else (values.mean(), values.std())
-        sample = np.concatenate([clip.read(0, 4).reshape(-1) for clip in data.train[:256]])
+        shown = np.linspace(0, len(data.train) - 1, min(CLIPS_FOR_STATISTICS, len(data.train))).round().astype(int)
+        sample = np.concatenate([data.train[i].read(0, 4).reshape(-1) for i in shown.tolist()])
         self._mean, self._std = float(sample.mean()), float(sample.std())
         network = make_network(
             self.architecture, self.widths, float((values.mean() - self._scale[0]) / self._scale[1])
@@ -144,6 +148,29 @@ class EFRegressor:
         """Raise before any data is read where the weights to start from cannot be had."""
         if self.start:
             self._begin_with_weights(make_network(self.architecture, self.widths, 0.0))
+
+    def check_data(self, data: echosdk.TrainingData) -> None:
+        self._learnable(data)
+
+    def _learnable(self, data: echosdk.TrainingData) -> tuple[str, NDArray[np.float64]]:
+        """Return the label's name and its training values. Raises where there is no such label, or nothing to learn."""
+        numeric = [label.name for label in data.labels if isinstance(label, echosdk.Label)]
+        if not numeric or (self.label and self.label not in numeric):
+            raise echosdk.TrainingError(f"ef-regressor: no numeric label {self.label!r}; the data has {numeric}")
+        name = self.label or numeric[0]
+        values = np.array([clip.labels[name] for clip in data.train], np.float64)
+        if not np.isfinite(values).all():
+            unusable = data.train[int(np.isfinite(values).argmin())]
+            raise echosdk.TrainingError(
+                f"ef-regressor: {unusable.id}: label {name!r} is {unusable.labels[name]}; leave the clip out, or "
+                "choose another label: --set downstream_validator.label=NAME"
+            )
+        if values.min() == values.max():
+            raise echosdk.TrainingError(
+                f"ef-regressor: label {name!r} is {values[0]:g} in every training clip, so nothing can be learnt from "
+                "it; choose another: --set downstream_validator.label=NAME"
+            )
+        return name, values
 
     def _begin_with_weights(self, network: torch.nn.Module) -> None:
         """Give a network all of a file's weights but the last layer's, which are of other classes."""
@@ -183,7 +210,7 @@ class EFRegressor:
         self._network.float().eval()
 
     def _cut(self, frames: Any, start: int) -> torch.Tensor:
-        """Return one clip `k t h w`, standardised; what a video lacks at its end is black, as in the original."""
+        """Return one clip `k t h w`, standardised; what a video lacks at its end is the mean, 0, as in the original."""
         cut = torch.from_numpy(frames[start : start + self.min_frames : self.period]).float()
         cut = rearrange(cut, "t h w -> 1 t h w") if cut.ndim == 3 else rearrange(cut, "t h w k -> k t h w")
         if self.architecture == "r2plus1d-18" and len(cut) == 1:
@@ -194,12 +221,11 @@ class EFRegressor:
             cut = rearrange(
                 functional.adaptive_avg_pool2d(rearrange(cut, "k t h w -> t k h w"), self.size), "t k h w -> k t h w"
             )
-        cut = functional.pad(cut, (0, 0, 0, 0, 0, self.num_frames - cut.shape[1]))
-        return (cut - self._mean) / self._std
+        return functional.pad((cut - self._mean) / self._std, (0, 0, 0, 0, 0, self.num_frames - cut.shape[1]))
 
 
 def _random_crop(video: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pad and crop back at random."""
+    """Pad a standardised video with the mean, and crop back at random."""
     height, width = video.shape[-2:]
     pad = max(1, round(PADDING * height / 112))
     top, left = torch.randint(2 * pad + 1, (2,), generator=generator).tolist()

@@ -10,5 +10,6 @@ def echosdk_privacy_filters():
         name="pearson-reid",
         build=PearsonReID,
         summary="Pearson distance of re-identification features to the nearest training reference.",
-        shape=("architecture", "layers", "features", "contrast", "patience", "look_every", "held_back", "recipe"),
+        shape=("architecture", "layers", "features", "contrast", "patience", "look_every", "held_back", "start",
+               "recipe"),
     )

@@ -26,6 +26,7 @@ from echosdk.training import Recipe, Stopping, choose, starting_from, train
 from echosdk_reid.calibration import CALIBRATIONS, Calibration, copies, copy_tau, innocent_tau
 from echosdk_reid.distances import nearest, standardise
 from echosdk_reid.network import ReIdentification, contrastive
+from echosdk_reid.weights import begin_with_weights
 
 T = TypeVar("T")
 Clips = Sequence[echosdk.StoredClip]
@@ -56,6 +57,9 @@ class PearsonReID:
 
     With `patience`, training stops when the loss on pairs of `held_back` of the training patients, looked at every
     `look_every` steps, has not fallen that often; the best weights stay. Validation patients are for tau.
+
+    `start` is a file of torchvision's weights of ResNet-50 (ImageNet, as in the paper) from which training starts; see
+    `begin_with_weights` for the first layer.
     """
 
     architecture: Literal["resnet50", "small"] = field(default="resnet50", validator=in_(("resnet50", "small")))
@@ -73,6 +77,7 @@ class PearsonReID:
     patience: int = field(default=0, validator=ge(0))
     look_every: int = field(default=60, validator=ge(1))
     held_back: float = field(default=0.1, validator=[gt(0), lt(1)])
+    start: str = ""
     recipe: Recipe = Recipe(steps=60_000, batch_size=128, learning_rate=1e-4, optimizer="adam", max_grad_norm=0.0)
     space = "latent"
     _network: Any = field(init=False, default=None, repr=False)
@@ -135,6 +140,11 @@ class PearsonReID:
         parts = [self._network.embed(self._scaled(part.to(self._device))).cpu() for part in stills.split(CHUNK)]
         return torch.cat(parts) if parts else torch.zeros(0, self.features)
 
+    def check_training(self) -> None:
+        """Raise before any data is read where the weights to start from cannot be had."""
+        if self.start:
+            self._begin_with_weights(ReIdentification(self.architecture, self.layers, 4, self.features))
+
     def check_data(self, data: echosdk.TrainingData) -> None:
         _refuse_too_few(self._patients(data, seed=0))
 
@@ -143,6 +153,8 @@ class PearsonReID:
         _refuse_too_few(patients)
         self._low, self._high = _extremes(data.train)
         network = ReIdentification(self.architecture, self.layers, data.shape[0], self.features)
+        if self.start:
+            self._begin_with_weights(network)
         self._network = starting_from(self._network, network)
 
         def example(patients: Sequence[Clips]) -> Any:
@@ -198,6 +210,11 @@ class PearsonReID:
         self._network = ReIdentification(self.architecture, self.layers, about["channels"], self.features)
         self._network.load_state_dict(load_file(private / "network.safetensors"))
         self._network.float().eval()
+
+    def _begin_with_weights(self, network: ReIdentification) -> None:
+        if self.architecture != "resnet50":
+            raise echosdk.InputError(f"pearson-reid: start={self.start} is for resnet50, not {self.architecture!r}")
+        begin_with_weights(network.model, self.start)
 
     @property
     def _device(self) -> torch.device:
@@ -309,6 +326,11 @@ def _read(clip: echosdk.StoredClip, index: int) -> torch.Tensor:
     return torch.from_numpy(clip.read(index, index + 1))[0]
 
 
-def _extremes(clips: Any) -> tuple[float, float]:
-    frames = [clip.read() for clip in clips]
-    return float(min(frame.min() for frame in frames)), float(max(frame.max() for frame in frames))
+def _extremes(clips: Clips) -> tuple[float, float]:
+    """Return the smallest and the largest value of all clips, of which one at a time is in memory."""
+    low, high = math.inf, -math.inf
+    for clip in clips:
+        frames = clip.read()
+        low, high = min(low, float(frames.min())), max(high, float(frames.max()))
+        del frames
+    return low, high

@@ -13,7 +13,8 @@ from attrs import evolve
 from echosdk_ef import EFRegressor
 from torchvision.models.video.resnet import r2plus1d_18
 
-from echosdk import InputError, Registry, Run
+from echosdk import InputError, Registry, Run, TrainingError
+from echosdk.abilities import DataCheck
 from echosdk.plugin_set import PluginSet
 from echosdk.training import Recipe
 from echosdk.training.loop import _factor
@@ -34,20 +35,25 @@ def fitted(training_of: Any, data_of: Any, monkeypatch: pytest.MonkeyPatch) -> A
     return regressor, data
 
 
-def test_a_videos_prediction_is_the_mean_over_its_clips(fitted: Any) -> None:
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_videos_prediction_is_the_mean_over_its_clips(every: int, fitted: Any) -> None:
+    """At every start unless it is told otherwise, as in the paper, whatever the period."""
     regressor, data = fitted
+    assert regressor.every == 1
+    regressor.every = every
     frames = data.train[0].read()
     with torch.no_grad():
-        clips = [regressor._network(regressor._cut(frames, start)[None]) for start in range(0, 20 - 15 + 1, 2)]
+        clips = [regressor._network(regressor._cut(frames, start)[None]) for start in range(0, 20 - 15 + 1, every)]
     expected = float(torch.cat(clips).mean()) * regressor._scale[1] + regressor._scale[0]
     assert regressor.predict(data.train[0])["EF"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_video_shorter_than_the_clip_is_filled_with_black(fitted: Any) -> None:
+def test_a_video_shorter_than_the_clip_is_filled_with_the_mean(fitted: Any) -> None:
+    """As the original does, which standardises first; the random crop's border is the mean too."""
     regressor, data = fitted
     cut = regressor._cut(data.train[0].read(0, 5), 0)
     assert cut.shape == (1, 8, 16, 16)
-    torch.testing.assert_close(cut[:, 3:], torch.full((1, 5, 16, 16), -regressor._mean / regressor._std))
+    torch.testing.assert_close(cut[:, 3:], torch.zeros(1, 5, 16, 16))
 
 
 def test_the_score_is_error_over_the_test_clips(fitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +62,53 @@ def test_the_score_is_error_over_the_test_clips(fitted: Any, monkeypatch: pytest
     monkeypatch.setattr(type(regressor), "predict", lambda self, clip: next(predicted))
     score = regressor.score(data.train)  # 50 and 70
     assert score == {"n": 2, "mae": 3.5, "rmse": pytest.approx(12.5**0.5), "r2": pytest.approx(1 - 25 / 200)}
+
+
+def test_mean_and_deviation_are_of_clips_from_all_over_the_list(
+    training_of: Any, data_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists are sorted by hospital or by machine."""
+    monkeypatch.setattr(module, "CLIPS_FOR_STATISTICS", 2)
+    data = data_of(*[(f"{value}", np.full((20, 16, 16), value, np.uint8)) for value in (0, 0, 0, 100)])
+    data.train[1].labels["EF"] = 70.0
+    regressor = tiny()
+    training_of(module, regressor, data)
+    assert (regressor._mean, regressor._std) == (50, 50)
+
+
+@pytest.mark.parametrize(
+    ("asked", "values", "says"),
+    [
+        ("ESV", (50.0, 70.0), "ef-regressor: no numeric label 'ESV'; the data has ['EF']"),
+        (
+            "", (50.0, float("nan")),
+            "ef-regressor: clip1: label 'EF' is nan; leave the clip out, or choose another label: --set "
+            "downstream_validator.label=NAME",
+        ),
+        (
+            "EF", (50.0, 50.0),
+            "ef-regressor: label 'EF' is 50 in every training clip, so nothing can be learnt from it; choose another: "
+            "--set downstream_validator.label=NAME",
+        ),
+    ],
+)  # fmt: skip
+def test_data_without_a_label_to_learn_is_refused_before_anything_is_trained(
+    asked: str, values: tuple[float, float], says: str, data_of: Any
+) -> None:
+    data = data_of(*[(name, np.zeros((20, 16, 16), np.uint8)) for name in "ab"])
+    for clip, value in zip(data.train, values, strict=True):
+        clip.labels["EF"] = value
+    regressor = tiny(label=asked)
+    assert isinstance(regressor, DataCheck)
+    with pytest.raises(TrainingError) as error:
+        regressor.check_data(data)
+    assert str(error.value) == says
+
+
+def test_data_with_a_label_to_learn_is_not_refused(data_of: Any) -> None:
+    data = data_of(*[(name, np.zeros((20, 16, 16), np.uint8)) for name in "ab"])
+    data.train[1].labels["EF"] = 70.0
+    tiny().check_data(data)
 
 
 def test_a_prediction_does_not_depend_on_other_videos(fitted: Any) -> None:

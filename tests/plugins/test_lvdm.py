@@ -78,6 +78,26 @@ def test_padded_frames_count_for_nothing_in_the_loss(short: dict[str, Any]) -> N
     assert not torch.equal(short["loss"](FrameByFrame(), last), loss)
 
 
+def test_a_batch_in_parts_has_the_gradient_of_the_whole_where_its_clips_are_of_two_lengths(
+    training_of: Any, data_of: Any, latents: Any
+) -> None:
+    """The loop weights a part by its share of the examples, not of the real frames."""
+    given = training_of(module, tiny(), data_of(("a", latents(8)), ("b", latents(2, seed=1))))
+    batch = drawn(given["example"], 20)
+    of_each = [int((batch["real"].sum(1) == length).nonzero()[0]) for length in (8, 2)]
+    network, loss = given["network"], given["loss"]
+
+    def gradient(*parts: list[int]) -> torch.Tensor:
+        network.zero_grad()
+        for part in parts:
+            (loss(network, {key: value[part] for key, value in batch.items()}) / len(parts)).backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+    whole = gradient(of_each)
+    assert whole.norm() > 0
+    torch.testing.assert_close(gradient(of_each[:1], of_each[1:]), whole, atol=1e-5, rtol=1e-4)
+
+
 def test_the_target_is_alpha_noise_minus_sigma_latents(short: dict[str, Any]) -> None:
     batch = drawn(short["example"], 3)
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)[batch["timestep"]]

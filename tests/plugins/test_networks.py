@@ -94,7 +94,7 @@ def test_the_re_identification_network_is_the_papers(default: dict[str, Any]) ->
 def test_the_regressor_is_the_papers(default: dict[str, Any]) -> None:
     regressor = default["downstream_validator"]
     assert (regressor.architecture, regressor.num_frames, regressor.period) == ("r2plus1d-18", 32, 2)
-    assert regressor.min_frames == 63
+    assert (regressor.min_frames, regressor.every) == (63, 1)  # a video is read at every start
     network = make_network("r2plus1d-18", (), 55.6)
     assert network.fc.bias.tolist() == pytest.approx([55.6])
     assert millions(network) == 31.3

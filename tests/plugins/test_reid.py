@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from echosdk_reid import PearsonReID
 from echosdk_reid.calibration import copies
 from echosdk_reid.distances import nearest, smallest_of_all_pairs, standardise
 from echosdk_reid.network import ReIdentification, contrastive
+from safetensors.torch import save_file
+from torchvision.models import resnet50
 
 import echosdk
 from echosdk import References
@@ -197,6 +200,58 @@ def test_latents_are_scaled_by_the_extremes_of_the_training_split(training_of: A
     training_of(module, judge, data_of(("a", frames), ("b", frames)))
     scaled = judge._scaled(torch.from_numpy(frames))
     assert (float(scaled.min()), float(scaled.max())) == (-1.0, 1.0)
+
+
+def test_of_the_training_split_one_clip_at_a_time_is_in_memory() -> None:
+    """EchoNet-Dynamic's latents are gigabytes."""
+    alive: set[int] = set()
+    most = []
+
+    class Counted:
+        def read(self) -> Any:
+            frames = np.full((2, 4, 8, 8), len(most), np.float32)
+            alive.add(len(most))
+            weakref.finalize(frames, alive.discard, len(most))
+            most.append(len(alive))
+            return frames
+
+    assert module._extremes([Counted()] * 5) == (0, 4)  # type: ignore[list-item]
+    assert most == [1] * 5
+
+
+def test_training_starts_from_torchvisions_weights_where_they_are_given(
+    training_of: Any, data_of: Any, latents: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAIRS_TO_SCORE", 8)
+    torch.manual_seed(1)
+    published = resnet50(weights=None).state_dict()
+    torch.save(published, tmp_path / "imagenet.pth")
+    save_file(published, tmp_path / "imagenet.safetensors")
+    for name in ("imagenet.pth", "imagenet.safetensors"):
+        judge = PearsonReID(start=str(tmp_path / name))
+        judge.check_training()
+        given = training_of(module, judge, data_of(("a", latents(2)), ("b", latents(2, seed=1))))
+        model = given["network"].model
+        assert torch.equal(model.layer3[5].conv2.weight, published["layer3.5.conv2.weight"])
+        assert model.fc.out_features == 128
+        colours = published["conv1.weight"]
+        torch.testing.assert_close(model.conv1.weight[:, 3], 0.75 * colours[:, 0])
+        torch.testing.assert_close(model.conv1.weight[:, 2], 0.75 * colours[:, 2])
+
+
+@pytest.mark.parametrize(
+    ("held", "says"), [(None, "no such file"), (b"junk", "holds other weights"), ({"x": torch.zeros(1)}, "holds other weights")]
+)
+def test_weights_to_start_from_that_cannot_be_had_are_refused(held: Any, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "imagenet.pth"
+    if isinstance(held, bytes):
+        path.write_bytes(held)
+    elif held:
+        torch.save(held, path)
+    with pytest.raises(echosdk.InputError, match=says):
+        PearsonReID(start=str(path)).check_training()
+    with pytest.raises(echosdk.InputError, match="is for resnet50, not 'small'"):
+        PearsonReID(architecture="small", start=str(path)).check_training()
 
 
 def test_the_contrastive_loss_is_that_of_its_paper() -> None:
