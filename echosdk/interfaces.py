@@ -215,7 +215,8 @@ class Verdict:
 class Switches:
     """How a training is run, which does not decide what is learnt; `echosdk.training.train` heeds them.
 
-    A batch goes through the network in `accumulate` parts; `checkpoint_gradients` computes activations twice rather
+    A batch goes through the network in `accumulate` parts (batch normalisation, and losses that depend on which
+    examples share a batch, see the parts); `checkpoint_gradients` computes activations twice rather
     than keep them; `compile` is `torch.compile`. Every `validate_every` steps a row is added to the run's `curve.csv`,
     and every `pictures_every` steps a picture is drawn; 0 is never. `tensorboard` writes logs for it.
     """
