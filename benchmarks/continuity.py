@@ -10,14 +10,14 @@ import json
 
 import attrs
 import click
-from echosdk_stitch.windows import window_starts
 
 import echosdk
 from echosdk.bundle import Bundle
 from echosdk.clips.images import to_frames
-from echosdk.evaluation.continuity import label_by_window, later_as_good_as_first, seam_ratio
+from echosdk.evaluation.continuity import label_by_window, later_as_good_as_first, seam_ratio, window_starts
 from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
+from echosdk.plugin_set import PluginSet
 
 
 @click.command()
@@ -33,9 +33,11 @@ def main(dataset: str, as_json: bool) -> None:
     samples = list(echosdk.open_dataset(dataset))
     videos = [to_frames(sample["video"]) for sample in samples]
     window = plan["plugin_set"]["video_animator"]["window"]
-    seams = [start + window for start in window_starts(plan["num_frames"], window)[:-1]]
+    stitcher = PluginSet.from_plain(plan["plugin_set"], where="plan").build(registry, "stitcher")
+    seams = stitcher.seams(plan["num_frames"], window)
+    starts = window_starts(plan["num_frames"], window, seams)
     ratio = seam_ratio(videos, seams)
-    windows = label_by_window(videos, [s["labels"] for s in samples], validator.label, validator, window)
+    windows = label_by_window(videos, [s["labels"] for s in samples], validator.label, validator, window, starts)
     if as_json:
         click.echo(json.dumps({"seams": attrs.asdict(ratio), "windows": [attrs.asdict(w) for w in windows]}, indent=2))
         return

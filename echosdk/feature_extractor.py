@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, Any]
 """What a file of weights holds: arrays by name, or such mappings by name."""
 
+SHA256 = r"([0-9a-f]{64})?"
+
 
 @frozen(kw_only=True)
 class PretrainedWeights:
@@ -25,6 +27,10 @@ class PretrainedWeights:
     `package`==`version`; where no package carries them, `get` says which file `echosdk weights import NAME PATH` is
     given. `convert` makes of what the file holds the tensors that are kept as safetensors; it raises `KeyError` or
     `ValueError` where the file holds something else.
+
+    What measures are called rests on whose weights these are, so others of the same shapes are refused:
+    `tensors_sha256` is what `echosdk.training.weights.digest_of` says of the tensors, `file_sha256` the SHA-256 of the
+    file as it was published. Without either nothing is compared.
     """
 
     name: str = field(validator=matches_re(r"[a-z0-9]+(-[a-z0-9]+)*"))
@@ -34,6 +40,8 @@ class PretrainedWeights:
     version: str = ""
     file: str = ""
     get: str = ""
+    tensors_sha256: str = field(default="", validator=matches_re(SHA256))
+    file_sha256: str = field(default="", validator=matches_re(SHA256))
 
     @property
     def remedy(self) -> str:

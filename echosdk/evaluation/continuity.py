@@ -44,6 +44,15 @@ class WindowError:
     videos: int
 
 
+def window_starts(num_frames: int, window: int, seams: Sequence[int]) -> list[int]:
+    """Return the first frame of each window that the animator made, in order.
+
+    `seams` are the stitcher's (`Joins`): a window ends before each, and one with the video. Where that one is shorter,
+    what is read are the last `window` frames all the same.
+    """
+    return sorted({max(0, end - window) for end in (*seams, num_frames)})
+
+
 def seam_ratio(videos: Sequence[Frames], seams: Sequence[int], *, resamples: int = 2000, seed: int = 0) -> SeamRatio:
     """Compare the difference between frames `s - 1` and `s`, for the seams s, with that of all other neighbours.
 
@@ -81,30 +90,39 @@ def label_by_window(
     label: str,
     validator: DownstreamValidator,
     window: int,
+    starts: Sequence[int],
 ) -> list[WindowError]:
-    """Read a label from each whole window of each video, by itself, and compare it with what was asked for."""
-    length = min(len(video) for video in videos)
+    """Read a label from each window of each video, by itself, and compare it with what was asked for."""
     by_video = [
-        errors_by_window(video[:length], asked, label, validator, window)
+        errors_by_window(video, asked, label, validator, window, starts)
         for video, asked in zip(videos, conditions, strict=True)
     ]
-    return window_errors(np.array(by_video), window)
+    return window_errors(np.array(by_video), window, starts)
 
 
 def errors_by_window(
-    video: Frames, asked: Conditions, label: str, validator: DownstreamValidator, window: int
+    video: Frames,
+    asked: Conditions,
+    label: str,
+    validator: DownstreamValidator,
+    window: int,
+    starts: Sequence[int],
 ) -> NDArray[np.float64]:
-    """Return the label's error (read minus asked for) in each whole window of one video."""
-    starts = range(0, len(video) - window + 1, window)
-    read = [validator.predict(_part(video, asked, first, window))[label] for first in starts]
-    return np.array([float(value) - float(asked[label]) for value in read])
+    """Return the label's error (read minus asked for) in each window of one video; NaN where the video ends before."""
+
+    def error(first: int) -> float:
+        if first + window > len(video):
+            return float("nan")
+        part = ArrayClip(id="", group="", labels=asked, frames=video[first : first + window])
+        return float(validator.predict(part)[label]) - float(asked[label])
+
+    return np.array([error(first) for first in starts])
 
 
-def window_errors(by_video: NDArray[np.float64], window: int) -> list[WindowError]:
-    """Sum up errors `n w` of n videos in w windows of `window` frames."""
+def window_errors(by_video: NDArray[np.float64], window: int, starts: Sequence[int]) -> list[WindowError]:
+    """Sum up errors `n w` of n videos in the w windows of `window` frames that begin at `starts`."""
     found = []
-    for number, errors in enumerate(by_video.T):
-        first = number * window
+    for first, errors in zip(starts, by_video.T, strict=True):
         found.append(
             WindowError(
                 first=first,
@@ -122,7 +140,3 @@ def later_as_good_as_first(windows: Sequence[WindowError], *, confidence: float 
     """Say whether no later window's error exceeds the first one's beyond what chance explains."""
     first, z = windows[0], stats.norm.ppf(confidence)
     return all(w.mae - first.mae <= z * np.hypot(w.standard_error, first.standard_error) for w in windows[1:])
-
-
-def _part(video: Frames, labels: Conditions, first: int, window: int) -> ArrayClip:
-    return ArrayClip(id="", group="", labels=labels, frames=video[first : first + window])

@@ -114,26 +114,25 @@ def measure_sets(
     against: str,
     seed: int = 0,
     names: Mapping[str, str] = MappingProxyType({}),
+    sources: int = 0,
 ) -> list[Measured]:
     """Measure `made` (`n d`) against as many drawn from `real` (at least `2 n d`); rows are independent of each other.
 
-    `names` says what a measure is called on these features, where it has a name of its own there.
+    `names` says what a measure is called on these features, where it has a name of its own there. The first `sources`
+    of the real items are those that something was made of: none is compared with what became of it.
 
     The floor is that of disjoint halves of the real set, each of n: the mean and the 95 % range over random halvings.
     """
     n = len(made)
-    if len(real) < 2 * n or n < FEWEST:
+    if len(real) < max(2 * n, sources + n) or n < FEWEST:
         raise ValueError(f"{len(made)} items want at least {2 * n} real ones, not {len(real)}, and {FEWEST} at least")
     rng = np.random.default_rng(seed)
-    halvings = [rng.permutation(len(real))[: 2 * n] for _ in range(FLOORS)]
-    chosen = real[halvings[0][:n]]
+    orders = [rng.permutation(len(real)) for _ in range(FLOORS)]
+    halvings = [order[: 2 * n] for order in orders]
+    chosen = real[orders[0][orders[0] >= sources][:n]]
     found = []
     for measure in SET_MEASURES:
-        value, error = measure.of(chosen, made), half_sample_error(measure.of, chosen, made, seed)
-        first, last = max(measure.least, value - Z * error), value + Z * error
-        if measure.share:  # none of 30 does not mean none: half-samples of it have no spread
-            exact = binomtest(round(value * n), n).proportion_ci(0.95, "exact")
-            first, last = min(first, exact.low), min(1.0, max(last, exact.high))
+        value, first, last = with_interval(measure, chosen, made, seed)
         floors = [measure.of(real[rows[:n]], real[rows[n:]]) for rows in halvings]
         low, high = np.quantile(floors, (0.025, 0.975))
         found.append(
@@ -142,14 +141,30 @@ def measure_sets(
                 direction=measure.direction,
                 n=n,
                 value=value,
-                low=float(first),
-                high=float(last),
+                low=first,
+                high=last,
                 interval=HALVES,
                 against=against,
                 floor=Floor(value=float(np.mean(floors)), low=float(low), high=float(high), n=n),
             )
         )
     return found
+
+
+def with_interval(
+    measure: SetMeasure, real: Features, made: Features, seed: int = 0, resamples: int = 100
+) -> tuple[float, float, float]:
+    """Return the measure of two sets of n, and the ends of its 95 % interval.
+
+    It is about what is expected of sets of that size.
+    """
+    value = measure.of(real, made)
+    reach = Z * half_sample_error(measure.of, real, made, seed, resamples)
+    low, high = max(measure.least, value - reach), value + reach
+    if measure.share:  # none of 30 does not mean none: half-samples of it have no spread
+        exact = binomtest(round(value * len(made)), len(made)).proportion_ci(0.95, "exact")
+        low, high = min(low, exact.low), min(1.0, max(high, exact.high))
+    return value, float(low), float(high)
 
 
 def _root(items: Features) -> Features:

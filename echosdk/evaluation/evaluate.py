@@ -17,10 +17,17 @@ from numpy.typing import NDArray
 
 from echosdk.abilities import Joins
 from echosdk.bundle import Bundle
+from echosdk.clips.array import ArrayClip
 from echosdk.clips.images import to_images
 from echosdk.errors import BundleError, EchoError, InputError, PrivacyError
 from echosdk.evaluation.clips import HELD_OUT, one_of_each_patient, read_generated, read_real
-from echosdk.evaluation.continuity import errors_by_window, frame_differences, seam_ratio_of, window_errors
+from echosdk.evaluation.continuity import (
+    errors_by_window,
+    frame_differences,
+    seam_ratio_of,
+    window_errors,
+    window_starts,
+)
 from echosdk.evaluation.distances import FEWEST
 from echosdk.evaluation.features import (
     LPIPS_NETWORKS,
@@ -109,6 +116,7 @@ def evaluate(
         )
     tools = _tools(opened, plan, registry, device, seed)
     window, seams = _joins(plan, registry, tools)
+    starts = window_starts(plan.num_frames, window, seams) if seams else []
     if n < FEWEST:
         tools.clips.clear()  # no set is compared
     report(f"comparing {n} generated videos with {n} training and {n} held-out ones, one of each patient")
@@ -122,8 +130,8 @@ def evaluate(
         if opened and len(made.read) == 1:
             numeric = _label_read(opened.manifest.labels, made.read[0], tools)
         made.differences.append(frame_differences(clip.frames))
-        if numeric and plan.num_frames > window > 0:
-            made.windows.append(errors_by_window(clip.frames, clip.labels, numeric.name, tools.validator, window))
+        if numeric and starts:
+            made.windows.append(_by_window(clip, numeric, tools, window, starts))
     shape = made.frames[0].shape
     seen = {}
     for against, clips in (("train", train), ("held-out", held_out)):
@@ -131,6 +139,8 @@ def evaluate(
         wanted = clips[: 2 * n]  # two disjoint sets of n, for the floor
         for clip in said(read_real(wanted, plan.fps, shape), len(wanted), f"{against} videos", report):
             see(clip, seen[against], tools, plan.fps, seed, read=against == "held-out")
+            if numeric and starts and against == "held-out":
+                seen[against].windows.append(_by_window(clip, numeric, tools, window, starts))
 
     measured: dict[str, list[Measured]] = {"images": [], "videos": [], "motion": [], "labels": []}
     report("measuring distances")
@@ -148,8 +158,11 @@ def evaluate(
         true, truly_read = (_values(rows, numeric) for rows in (seen["held-out"].labels, seen["held-out"].read))
         measured["labels"] += measure_labels(numeric, asked, read, true, truly_read, seed)
         if made.windows:
-            measured["labels"] += measure_windows(numeric, window_errors(np.array(made.windows), window))
-    measured["reconstruction"] = _reconstruction(seen["held-out"], tools, n, seed)
+            windows = window_errors(np.array(made.windows), window, starts)
+            measured["labels"] += measure_windows(numeric, windows, np.array(seen["held-out"].windows), seed)
+    measured["reconstruction"] = [
+        figure for against, real in seen.items() for figure in _reconstruction(real, against, tools, n, seed)
+    ]
     if n >= FEWEST:
         asked_for = {"reconstructions": reconstructions, "stills": stills, "real-stills": real_stills}
         measured |= InMemory(
@@ -222,7 +235,7 @@ def _tools(bundle: Bundle | None, plan: Plan, registry: Registry, device: str, s
 
 def _joins(plan: Plan, registry: Registry, tools: Tools) -> tuple[int, list[int]]:
     """Return the animator's window, and the frames before which two windows meet; 0 and none where it is unknown."""
-    name = "seam ratio"
+    name = "seam ratio, labels by window"
     try:
         plugin_set = PluginSet.from_plain(plan.plugin_set, where="plan")
         window = int(plugin_set.build(registry, "video_animator").window)
@@ -250,6 +263,10 @@ def _label_read(labels: Sequence[Label | Category], read: Mapping[str, Any], too
     return numeric[0] if numeric else None
 
 
+def _by_window(clip: ArrayClip, label: Label, tools: Tools, window: int, starts: Sequence[int]) -> NDArray[np.float64]:
+    return errors_by_window(clip.frames, clip.labels, label.name, tools.validator, window, starts)
+
+
 def _seam_measure(made: Seen, seams: Sequence[int], tools: Tools) -> list[Measured]:
     if not seams:
         return []
@@ -270,22 +287,25 @@ def _seam_measure(made: Seen, seams: Sequence[int], tools: Tools) -> list[Measur
     ]
 
 
-def _reconstruction(held_out: Seen, tools: Tools, n: int, seed: int) -> list[Measured]:
-    """Measure what the encoder makes of one frame of each of n held-out patients."""
+def _reconstruction(real: Seen, against: str, tools: Tools, n: int, seed: int) -> list[Measured]:
+    """Measure what the encoder makes of one frame of each of n patients of a split."""
     if tools.encoder is None:
         return []
-    images = to_images(np.stack(held_out.frames[:n]))
+    images = to_images(np.stack(real.frames[:n]))
     copies = torch.cat([tools.encoder.decode(tools.encoder.encode(part)).cpu() for part in images.split(BATCH)])
     copies = copies.clamp(-1, 1)
-    found = measure_copies(images, copies, of=tools.encoder_name, against="held-out", seed=seed)
+    found = measure_copies(images, copies, of=tools.encoder_name, against=against, seed=seed)
     for net, title in LPIPS_NETWORKS.items():
         lpips = perceptual_distance(net)
         if isinstance(lpips, NotComputed):
-            tools.missing.append(lpips)
+            found.append(lpips)
         else:
             name = f"LPIPS, {title} ({tools.encoder_name})"
-            found.append(measure_values(lpips(images, copies), name, "lower", "held-out", seed))
-    return found
+            found.append(measure_values(lpips(images, copies), name, "lower", against, seed))
+    for each in found:
+        if isinstance(each, NotComputed) and each not in tools.missing:  # once for both splits
+            tools.missing.append(each)
+    return [each for each in found if isinstance(each, Measured)]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], label: Label) -> NDArray[Any]:

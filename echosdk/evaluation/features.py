@@ -19,7 +19,7 @@ from echosdk.evaluation.measurement import NotComputed
 from echosdk.feature_extractor import PretrainedWeights
 from echosdk.interfaces import Encoder, PrivacyFilter, StoredClip
 from echosdk.training.perceptual import lpips_network
-from echosdk.training.weights import KNOWN, weights_path
+from echosdk.training.weights import KNOWN, is_published, weights_path
 
 Features = NDArray[Any]
 
@@ -65,10 +65,10 @@ def pixels() -> StillExtractor:
 
 def alexnet() -> StillExtractor | NotComputed:
     """Return the means of AlexNet's last convolutions, as LPIPS has them, where its weights are present."""
-    path = weights_path(LPIPS_WEIGHTS)
-    if not path.is_file():
-        return _missing("Fréchet distance and its like (AlexNet)")
-    network: Any = lpips_network("alex", path)
+    missing = unusable("Fréchet distance and its like (AlexNet)", KNOWN[LPIPS_WEIGHTS])
+    if missing:
+        return missing
+    network: Any = lpips_network("alex", weights_path(LPIPS_WEIGHTS))
 
     @torch.no_grad()
     def means(images: torch.Tensor) -> Features:
@@ -82,10 +82,11 @@ def perceptual_distance(
     net: Literal["alex", "vgg"] = "alex",
 ) -> Callable[[torch.Tensor, torch.Tensor], Features] | NotComputed:
     """Return LPIPS of images and their copies, both `n k H W`, where the network's weights are present."""
-    weights = f"lpips-{net}"
-    if not weights_path(weights).is_file():
-        return _missing(f"LPIPS of reconstructions ({LPIPS_NETWORKS[net]})", weights)
-    network = lpips_network(net, weights_path(weights))
+    weights = KNOWN[f"lpips-{net}"]
+    missing = unusable(f"LPIPS of reconstructions ({LPIPS_NETWORKS[net]})", weights)
+    if missing:
+        return missing
+    network = lpips_network(net, weights_path(weights.name))
 
     @torch.no_grad()
     def distance(images: torch.Tensor, copies: torch.Tensor) -> Features:
@@ -116,13 +117,14 @@ def of_validator(name: str, validator: object) -> ClipExtractor | NotComputed:
     return ClipExtractor(name, lambda clip: np.asarray(validator.embed_clip(clip), float))
 
 
-def not_present(what: str, weights: PretrainedWeights) -> NotComputed:
-    """Say that weights are missing, and how to get them."""
-    return NotComputed(name=what, why=f"the weights {weights.name} are not present", remedy=weights.remedy)
-
-
-def _missing(what: str, weights: str = LPIPS_WEIGHTS) -> NotComputed:
-    return not_present(what, KNOWN[weights])
+def unusable(what: str, weights: PretrainedWeights) -> NotComputed | None:
+    """Say that weights are missing, or are not those published, and how to get them; None where they are right."""
+    path = weights_path(weights.name)
+    if not path.is_file():
+        return NotComputed(name=what, why=f"the weights {weights.name} are not present", remedy=weights.remedy)
+    if not is_published(weights, path):
+        return NotComputed(name=what, why=f"{path.name} holds other weights than were published", remedy=weights.remedy)
+    return None
 
 
 def _colour(images: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from echosdk.evaluation.intervals import BOOTSTRAP, mean_interval
-from echosdk.evaluation.measurement import Direction, Measured
+from echosdk.evaluation.measurement import Direction, Measured, NotComputed
 
 Values = NDArray[Any]
 SMALLEST = 11
@@ -58,13 +58,17 @@ COPY_MEASURES: tuple[tuple[str, Direction, Callable[[torch.Tensor, torch.Tensor]
 
 def measure_copies(
     images: torch.Tensor, copies: torch.Tensor, *, of: str, against: str, seed: int = 0
-) -> list[Measured]:
-    """Measure reconstructions `n k H W`, each of an image of another patient."""
-    return [
-        measure_values(measure(images, copies), f"{name} ({of})", direction, against, seed)
-        for name, direction, measure in COPY_MEASURES
-        if measure is not structural_similarity or min(images.shape[-2:]) >= SMALLEST
-    ]
+) -> list[Measured | NotComputed]:
+    """Measure reconstructions `n k H W`, each of an image of another patient; SSIM where its window fits."""
+    found: list[Measured | NotComputed] = []
+    height, width = images.shape[-2:]
+    for name, direction, measure in COPY_MEASURES:
+        if measure is structural_similarity and min(height, width) < SMALLEST:
+            why = f"its window is of {SMALLEST}x{SMALLEST} pixels, and frames are of {height}x{width}"
+            found.append(NotComputed(name=f"{name} ({of})", why=why))
+        else:
+            found.append(measure_values(measure(images, copies), f"{name} ({of})", direction, against, seed))
+    return found
 
 
 def measure_values(values: Values, name: str, direction: Direction, against: str, seed: int = 0) -> Measured:

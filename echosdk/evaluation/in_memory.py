@@ -104,7 +104,8 @@ def reconstruct(encoder: Encoder, clips: Iterable[ArrayClip]) -> Iterator[ArrayC
 class InMemory:
     """What is drawn for this alone is measured against what was seen of `n` clips of either split, and twice as many.
 
-    `held_out` are the n held-out clips, read again where they are wanted.
+    `held_out` are the n held-out clips, read again where they are wanted. Videos of real stills and reconstructions are
+    made of those n, and compared with the other n.
     """
 
     wanted: frozenset[str]
@@ -159,8 +160,8 @@ class InMemory:
         for clip in said(clips, self.n, what, self.report):
             see(clip, each, self.tools, self.plan.fps, self.seed, read=False)
         return [
-            *image_distances(np.stack(each.frames), self.seen, self.tools, self.seed),
-            *video_distances(each, self.seen, self.tools, self.seed),
+            *image_distances(np.stack(each.frames), self.seen, self.tools, self.seed, sources=self.n),
+            *video_distances(each, self.seen, self.tools, self.seed, sources=self.n),
         ]
 
     def _pipeline(self) -> Pipeline:

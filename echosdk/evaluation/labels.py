@@ -1,6 +1,6 @@
 """Does a video show what it was asked to show? A label read again by the downstream validator, against what was asked.
 
-The reading errs by itself: the floor is its error on real held-out videos.
+The reading errs by itself: the floor is its error on real held-out videos, those of the same bin, or the same window.
 """
 
 from __future__ import annotations
@@ -24,14 +24,7 @@ def measure_labels(
     label: Label, asked: Values, read: Values, real: Values, real_read: Values, seed: int = 0
 ) -> list[Measured]:
     """Measure a numeric label of n videos: over all, by what was asked for; and of real ones for the floor."""
-    unit = f" in {label.unit}" if label.unit else ""
-    own = np.abs(real_read - real)
-    low, high = mean_interval(own, seed)
-    floor = Floor(value=float(own.mean()), low=low, high=high, n=len(own))
-    found = [
-        _mean(np.abs(read - asked), f"{label.name}: absolute error{unit}", "lower", seed, floor),
-        _mean(read - asked, f"{label.name}: bias{unit}", "zero", seed),
-    ]
+    found = _errors(label, label.name, read - asked, real_read - real, seed)
     if np.std(asked) and np.std(read):
         low, high = statistic_interval(lambda rows: _correlations(asked[rows], read[rows]), len(asked), seed)
         found.append(
@@ -46,20 +39,20 @@ def measure_labels(
             )
         )
     edges = np.linspace(label.low, label.high, BINS + 1)
-    place = np.clip(np.digitize(asked, edges) - 1, 0, BINS - 1)
+    place, true = (np.clip(np.digitize(values, edges) - 1, 0, BINS - 1) for values in (asked, real))
     for i in range(BINS):
-        inside = place == i
-        if inside.sum() > 1:
+        if (place == i).sum() > 1:
             name = f"{label.name} {edges[i]:g} to {edges[i + 1]:g}"
-            error = (read - asked)[inside]
-            found.append(_mean(np.abs(error), f"{name}: absolute error{unit}", "lower", seed))
-            found.append(_mean(error, f"{name}: bias{unit}", "zero", seed))
+            found += _errors(label, name, (read - asked)[place == i], (real_read - real)[true == i], seed)
     return found
 
 
-def measure_windows(label: Label, windows: Sequence[WindowError]) -> list[Measured]:
-    """Say the label's absolute error in each window that the animator made."""
-    unit = f" in {label.unit}" if label.unit else ""
+def measure_windows(label: Label, windows: Sequence[WindowError], real: Values, seed: int = 0) -> list[Measured]:
+    """Say the label's absolute error in each of w windows that the animator made.
+
+    `real` are the errors `m w` in the same frames of real videos, for the floor; NaN where one is too short.
+    """
+    unit = _unit(label)
     return [
         Measured(
             name=f"{label.name}, frames {window.first} to {window.last}: absolute error{unit}",
@@ -69,9 +62,31 @@ def measure_windows(label: Label, windows: Sequence[WindowError]) -> list[Measur
             low=max(0.0, window.mae - Z * window.standard_error),
             high=window.mae + Z * window.standard_error,
             interval="standard error",
+            floor=_floor(np.abs(errors[np.isfinite(errors)]), seed),
         )
-        for window in windows
+        for window, errors in zip(windows, real.T, strict=True)
     ]
+
+
+def _errors(label: Label, name: str, errors: Values, real: Values, seed: int) -> list[Measured]:
+    """Measure the size of errors, and their bias, with those of real videos as the floor."""
+    unit = _unit(label)
+    return [
+        _mean(np.abs(errors), f"{name}: absolute error{unit}", "lower", seed, _floor(np.abs(real), seed)),
+        _mean(errors, f"{name}: bias{unit}", "zero", seed, _floor(real, seed)),
+    ]
+
+
+def _floor(values: Values, seed: int) -> Floor | None:
+    """Return the mean of what was found on real videos; there is none of fewer than two."""
+    if len(values) < 2:
+        return None
+    low, high = mean_interval(values, seed)
+    return Floor(value=float(values.mean()), low=low, high=high, n=len(values))
+
+
+def _unit(label: Label) -> str:
+    return f" in {label.unit}" if label.unit else ""
 
 
 def _mean(values: Values, name: str, direction: Any, seed: int, floor: Floor | None = None) -> Measured:

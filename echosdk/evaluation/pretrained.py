@@ -12,7 +12,7 @@ from scipy import stats
 from echosdk.abilities import Classifies
 from echosdk.clips.images import to_images
 from echosdk.errors import EchoError
-from echosdk.evaluation.features import ClipExtractor, Features, StillExtractor, not_present
+from echosdk.evaluation.features import ClipExtractor, Features, StillExtractor, unusable
 from echosdk.evaluation.intervals import HALVES, Z, half_sample_error
 from echosdk.evaluation.measurement import Floor, Measured, NotComputed
 from echosdk.feature_extractor import FeatureExtractor
@@ -30,8 +30,9 @@ def pretrained(registry: Registry, device: str, seed: int) -> Iterator[StillExtr
     for name in registry.names("feature_extractor"):
         extractor: FeatureExtractor = registry.build("feature_extractor", name, {})
         path = weights_path(extractor.weights.name)
-        if not path.is_file():
-            yield not_present(_figures(extractor), extractor.weights)
+        missing = unusable(_figures(extractor), extractor.weights)
+        if missing:
+            yield missing
             continue
         try:
             extractor.load(path, device)

@@ -68,8 +68,13 @@ def see(clip: ArrayClip, seen: Seen, tools: Tools, fps: float, seed: int, *, rea
         seen.read.append(tools.validator.predict(clip))
 
 
-def image_distances(frames: NDArray[np.uint8], seen: Mapping[str, Seen], tools: Tools, seed: int) -> list[Measured]:
-    """Measure as many single frames `n H W` or `n H W 3` against those of either split."""
+def image_distances(
+    frames: NDArray[np.uint8], seen: Mapping[str, Seen], tools: Tools, seed: int, sources: int = 0
+) -> list[Measured]:
+    """Measure as many single frames `n H W` or `n H W 3` against those of either split.
+
+    The first `sources` held-out clips are those that the frames were made of: the others are compared with.
+    """
     found: list[Measured] = []
     images = to_images(frames)
     for still in tools.stills:
@@ -77,20 +82,25 @@ def image_distances(frames: NDArray[np.uint8], seen: Mapping[str, Seen], tools: 
         for against, real in seen.items():
             others = to_images(np.stack(real.frames))
             found += measure_sets(
-                still.of(others), ours, features=still.name, against=against, seed=seed, names=still.names
-            )
+                still.of(others), ours, features=still.name, against=against, seed=seed, names=still.names,
+                sources=sources if against == "held-out" else 0,
+            )  # fmt: skip
             if still.classes and classes is not None:
                 theirs = still.classes(others)
                 found += measure_score(theirs, classes, title=still.name, against=against, seed=seed)
     return sorted(found, key=lambda each: [*seen].index(each.against))
 
 
-def video_distances(made: Seen, seen: Mapping[str, Seen], tools: Tools, seed: int) -> list[Measured]:
-    """Measure sets of clips, for each extractor those that are long enough for it, as many against either split."""
+def video_distances(made: Seen, seen: Mapping[str, Seen], tools: Tools, seed: int, sources: int = 0) -> list[Measured]:
+    """Measure sets of clips, for each extractor those that are long enough for it, as many against either split.
+
+    The first `sources` held-out clips are those that the clips were made of: the others are compared with.
+    """
     found: list[Measured] = []
     for i, extractor in enumerate(tools.clips):
         ours, theirs = _long_enough(made, i), {against: _long_enough(real, i) for against, real in seen.items()}
-        m = min(len(ours), *(len(real) // 2 for real in theirs.values()))
+        own = {"held-out": sum(row[i] is not None for row in seen["held-out"].clip_features[:sources])}
+        m = min(len(ours), *(min(len(real) // 2, len(real) - own.get(name, 0)) for name, real in theirs.items()))
         if m < FEWEST:
             many = ", ".join(f"{len(real)} {against}" for against, real in theirs.items())
             why = (
@@ -103,7 +113,7 @@ def video_distances(made: Seen, seen: Mapping[str, Seen], tools: Tools, seed: in
         for against, real in theirs.items():
             found += measure_sets(
                 np.stack(real), np.stack(ours[:m]), features=extractor.name, against=against, seed=seed,
-                names=extractor.names,
+                names=extractor.names, sources=own.get(against, 0),
             )  # fmt: skip
     return found
 

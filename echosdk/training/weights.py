@@ -4,14 +4,18 @@ Nothing is fetched over the network. An installed package carries such weights a
 without being imported, and its file is unpickled once, here, and kept as safetensors. A pickle runs code by naming a
 function and having it called. The unpickler below lets a file name numpy's array, its dtype, and the function that puts
 an array together, and refuses any other name before anything is called: no file can bring or choose code.
+
+Where it is known what was published, other weights of the same shapes are refused (`is_published`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +41,7 @@ def _in_torchvisions_order(content: Arrays, *, root: str, places: tuple[int, ...
     return tensors
 
 
-def _lpips(net: str, what: str, file: str, root: str) -> PretrainedWeights:
+def _lpips(net: str, what: str, file: str, root: str, digest: str) -> PretrainedWeights:
     return PretrainedWeights(
         name=f"lpips-{net}",
         what=f"{what} for LPIPS",
@@ -45,12 +49,27 @@ def _lpips(net: str, what: str, file: str, root: str) -> PretrainedWeights:
         version="0.1.0",
         file=f"weights/{file}",
         convert=partial(_in_torchvisions_order, root=root, places=CONVOLUTIONS[net]),
+        tensors_sha256=digest,
     )
 
 
+TORCHS_FIRST = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+
 KNOWN = {
-    "lpips-alex": _lpips("alex", "AlexNet", "alexnet.ckpt", "AlexNet_0"),
-    "lpips-vgg": _lpips("vgg", "VGG16", "vgg16.ckpt", "VGG16_0"),
+    "lpips-alex": _lpips(
+        "alex",
+        "AlexNet",
+        "alexnet.ckpt",
+        "AlexNet_0",
+        "55bf5f9599d7084e11ad54ff09cbf9931a9aa9326f8eabeaccce8330f085fc40",
+    ),
+    "lpips-vgg": _lpips(
+        "vgg",
+        "VGG16",
+        "vgg16.ckpt",
+        "VGG16_0",
+        "ec92018a5117639a9a29e1d7bfc6aea5a0d98384dc77408e2d5843ae2dc21cf9",
+    ),
 }
 """What training itself uses; plugins offer more with their feature extractors."""
 
@@ -79,7 +98,7 @@ def import_weights(name: str, path: Path | None = None, registry: Registry | Non
 
     They are read from the file at `path`, or from the package that carries them. Without a registry those that training
     itself uses are known. Raises `InputError` for an unknown name, where there is no such file or package, and for a
-    file that holds other weights, or asks for more than arrays.
+    file that holds other weights than those published, or asks for more than arrays.
     """
     from safetensors.numpy import save_file
 
@@ -87,7 +106,7 @@ def import_weights(name: str, path: Path | None = None, registry: Registry | Non
     if name not in known:
         raise InputError(f"no weights named {name!r} are known; {choose(name, known)}")
     target = weights_path(name)
-    if target.is_file() and path is None:
+    if path is None and target.is_file() and is_published(known[name], target):
         return target
     file = path or _in_package(known[name])
     try:
@@ -97,9 +116,46 @@ def import_weights(name: str, path: Path | None = None, registry: Registry | Non
         raise InputError(f"{file}: holds other weights than {name} ({known[name].what}): {error}") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     partly = target.with_suffix(".partial")
-    save_file(arrays, partly)
+    save_file(arrays, partly, metadata={"file_sha256": _sha256(file)})
+    if not is_published(known[name], partly):
+        partly.unlink()
+        raise InputError(f"{file}: not the weights that were published as {known[name].what}; {known[name].remedy}")
     partly.rename(target)
     return target
+
+
+def is_published(known: PretrainedWeights, imported: Path) -> bool:
+    """Say whether imported safetensors hold what was published, as far as that is known.
+
+    Of the tensors themselves, or else of the file that they came from, whose digest the import wrote down.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import load_file
+
+    try:
+        if known.tensors_sha256:
+            return digest_of(load_file(imported)) == known.tensors_sha256
+        if known.file_sha256:
+            with safe_open(imported, "np") as opened:
+                return bool((opened.metadata() or {}).get("file_sha256") == known.file_sha256)
+    except SafetensorError:
+        return False
+    return True
+
+
+def digest_of(tensors: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of tensors' names, types, shapes and values, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _in_package(known: PretrainedWeights) -> Path:
@@ -122,14 +178,21 @@ def _read(file: Path) -> Arrays:
         arrays: Arrays = load_file(file)
         return arrays
     try:
-        if zipfile.is_zipfile(file):
+        if _is_torchs(file):
             state = torch.load(file, map_location="cpu", weights_only=True)
             return {key: value.numpy() for key, value in state.items() if isinstance(value, torch.Tensor)}
         with file.open("rb") as opened:
             content: Arrays = _ArraysOnly(opened).load()
             return content
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise InputError(f"{file}: cannot be read as weights, without running code: {error}") from error
+        why = str(error).partition("\n")[0]  # torch explains at length
+        raise InputError(f"{file}: cannot be read as weights, without running code: {why}") from error
+
+
+def _is_torchs(file: Path) -> bool:
+    """Say whether `torch.save` wrote a file: a zip, or before torch 1.6 pickles, the first of a fixed number."""
+    with file.open("rb") as opened:
+        return TORCHS_FIRST in opened.read(16) or zipfile.is_zipfile(opened)
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -179,6 +179,7 @@ class I3D:
         version="0.0.1",
         file="weights/i3d-kinetics-400.ckpt",
         convert=convert,
+        tensors_sha256="87faae732ae58a5a786741cbdb2b2fd52f51336b0f08bf6abd7cf7eca94dd5c2",
     )
     _network: Any = field(init=False, default=None, repr=False)
     _device: str = field(init=False, default="cpu")

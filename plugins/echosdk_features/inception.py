@@ -68,7 +68,13 @@ class Inception:
     title = "Inception"
     lengths = ()
     names = {"Fréchet distance": "FID", "kernel distance": "KID"}  # noqa: RUF012
-    weights = echosdk.PretrainedWeights(name="inception", what="Inception-v3 of FID and IS", convert=convert, get=FILE)
+    weights = echosdk.PretrainedWeights(
+        name="inception",
+        what="Inception-v3 of FID and IS",
+        convert=convert,
+        get=FILE,
+        file_sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    )
     _network: Any = field(init=False, default=None, repr=False)
     _last: Any = field(init=False, default=None, repr=False)
     _device: str = field(init=False, default="cpu")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import echosdk_stitch.windows
 import numpy as np
 import pytest
+from echosdk_stitch.stitch import Independent, OverlapBlend, OverlapDiscard
 
 from echosdk.clips.array import ArrayClip
-from echosdk.evaluation.continuity import label_by_window, later_as_good_as_first, seam_ratio
+from echosdk.evaluation.continuity import label_by_window, later_as_good_as_first, seam_ratio, window_starts
 
 SEAMS = [32, 48, 64, 80]
 FRAMES = 96
@@ -71,8 +73,8 @@ def test_fails_videos_of_independent_windows():
 
 def test_reads_the_label_of_each_window_by_itself(videos):
     conditions = [{"swing": amplitude_of(video)} for video in videos]
-    windows = label_by_window(videos, conditions, "swing", AreaReader(), 32)
-    assert [(w.first, w.last) for w in windows] == [(0, 32), (32, 64), (64, 96)]
+    windows = label_by_window(videos, conditions, "swing", AreaReader(), 32, window_starts(FRAMES, 32, SEAMS))
+    assert [(w.first, w.last) for w in windows] == [(0, 32), (16, 48), (32, 64), (48, 80), (64, 96)]
     assert all(w.mae < 5 for w in windows)
     assert later_as_good_as_first(windows)
 
@@ -80,4 +82,27 @@ def test_reads_the_label_of_each_window_by_itself(videos):
 def test_sees_that_motion_dies_in_later_windows(videos):
     conditions = [{"swing": amplitude_of(video)} for video in videos]
     dying = [np.concatenate([video[:32], np.repeat(video[32:33], FRAMES - 32, axis=0)]) for video in videos]
-    assert not later_as_good_as_first(label_by_window(dying, conditions, "swing", AreaReader(), 32))
+    starts = window_starts(FRAMES, 32, SEAMS)
+    assert not later_as_good_as_first(label_by_window(dying, conditions, "swing", AreaReader(), 32, starts))
+
+
+def test_sees_that_motion_dies_in_the_last_window_of_two_that_overlap(videos):
+    """Of 96 frames in windows of 64 the animator made two: those from 0, and those from 32."""
+    conditions = [{"swing": amplitude_of(video)} for video in videos]
+    dying = [np.concatenate([video[:32], np.repeat(video[32:33], 64, axis=0)]) for video in videos]
+    starts = window_starts(96, 64, OverlapDiscard().seams(96, 64))
+    windows = label_by_window(dying, conditions, "swing", AreaReader(), 64, starts)
+    assert [(w.first, w.last) for w in windows] == [(0, 64), (32, 96)]
+    assert windows[1].mae > 10 > windows[0].mae
+    assert not later_as_good_as_first(windows)
+
+
+@pytest.mark.parametrize(("frames", "window"), [(192, 64), (96, 64), (48, 32), (100, 64), (22, 8), (21, 7), (8, 8)])
+@pytest.mark.parametrize("stitcher", [OverlapDiscard(), OverlapBlend()])
+def test_windows_that_are_read_are_those_that_were_stitched(stitcher, frames, window):
+    starts = window_starts(frames, window, stitcher.seams(frames, window))
+    assert starts == echosdk_stitch.windows.window_starts(frames, window)
+
+
+def test_of_windows_side_by_side_the_last_is_read_whole():
+    assert window_starts(22, 8, Independent().seams(22, 8)) == [0, 8, 14]

@@ -7,7 +7,10 @@ import pytest
 import torch
 from skimage import metrics
 
+from echosdk.evaluation.evaluate import _reconstruction
 from echosdk.evaluation.images import measure_copies, signal_to_noise, squared_error, structural_similarity
+from echosdk.evaluation.measurement import NotComputed
+from echosdk.evaluation.seen import Seen, Tools
 
 
 @pytest.fixture(params=[1, 3], ids=["grey", "colour"])
@@ -44,3 +47,25 @@ def test_each_measure_says_its_direction_number_and_interval(pair):
     assert found["SSIM (VAE)"].direction == "higher"
     assert found["MSE (VAE)"].direction == "lower"
     assert all(each.n == 3 and each.low <= each.value <= each.high for each in found.values())
+
+
+class Fades:
+    """An encoder whose images come back nearer to grey."""
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents * 0.9
+
+
+def test_that_frames_are_too_small_for_ssim_is_said_once_for_both_splits():
+    tools = Tools(encoder=Fades(), encoder_name="VAE")
+    frames = [*np.random.default_rng(0).integers(0, 256, (3, 10, 20), dtype=np.uint8)]
+    for against in ("train", "held-out"):
+        found = _reconstruction(Seen(frames=frames), against, tools, 3, 0)
+        assert [(each.name.partition(" ")[0], each.against) for each in found] == [
+            (name, against) for name in ("MSE", "MAE", "PSNR")
+        ]
+    missing = NotComputed(name="SSIM (VAE)", why="its window is of 11x11 pixels, and frames are of 10x20")
+    assert tools.missing.count(missing) == 1

@@ -23,6 +23,31 @@ def measured():
     return asked, read, {each.name: each for each in found}
 
 
+def test_a_reader_that_draws_to_the_mean_does_so_on_real_videos_too_and_every_bin_says_so():
+    """The same reader of the same labels: the error in a bin is its own, not the generator's."""
+    rng = np.random.default_rng(2)
+    asked, real = rng.uniform(10, 80, 400), rng.uniform(10, 80, 300)
+    read, real_read = (0.4 * values + 27 + rng.normal(0, 2, len(values)) for values in (asked, real))
+    found = {each.name: each for each in measure_labels(EF, asked, read, real, real_read)}
+    for low in (10, 24, 38, 52, 66):
+        inside = (real >= low) & (real < low + 14)
+        bias, error = (found[f"EF {low} to {low + 14}: {what} in %"] for what in ("bias", "absolute error"))
+        assert bias.floor.value == pytest.approx((real_read - real)[inside].mean())
+        assert error.floor.value == pytest.approx(np.abs(real_read - real)[inside].mean())
+        assert bias.floor.n == error.floor.n == inside.sum()
+        assert bias.floor.value == pytest.approx(bias.value, abs=2)
+    assert found["EF 10 to 24: bias in %"].low > 10
+    assert found["EF 66 to 80: bias in %"].high < -10
+    assert found["EF: bias in %"].floor.n == 300
+
+
+def test_a_bin_without_real_videos_has_no_floor():
+    asked, real = np.linspace(10, 80, 30), np.full(20, 60.0)
+    found = {each.name: each for each in measure_labels(EF, asked, asked + 1, real, real + 2)}
+    assert found["EF 10 to 24: bias in %"].floor is None
+    assert found["EF 52 to 66: bias in %"].floor.value == 2
+
+
 def test_error_and_bias_are_means_with_their_standard_errors(measured):
     asked, read, found = measured
     for name, values in (("absolute error", np.abs(read - asked)), ("bias", read - asked)):
@@ -57,6 +82,12 @@ def test_every_bin_holds_the_videos_that_were_asked_for_in_it(measured):
 
 def test_a_windows_error_has_its_standard_error():
     errors = np.random.default_rng(1).normal(1, 4, (30, 2))
-    for figure, column in zip(measure_windows(EF, window_errors(errors, 16)), np.abs(errors).T, strict=True):
+    real = np.random.default_rng(2).normal(0, 2, (40, 2))
+    real[5:, 1] = np.nan  # five are long enough for the later window
+    found = measure_windows(EF, window_errors(errors, 16, [0, 8]), real)
+    assert [each.name for each in found] == [f"EF, frames {first} to {first + 16}: absolute error in %" for first in (0, 8)]
+    for figure, column, theirs in zip(found, np.abs(errors).T, (real[:, 0], real[:5, 1]), strict=True):
         assert figure.value == pytest.approx(column.mean())
         assert figure.high - figure.value == pytest.approx(stats.norm.ppf(0.975) * stats.sem(column))
+        assert figure.floor.n == len(theirs)
+        assert figure.floor.value == pytest.approx(np.abs(theirs).mean())

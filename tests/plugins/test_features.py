@@ -6,19 +6,24 @@ by torch-fidelity 0.4.0.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from echosdk_features import I3D, Inception
-from echosdk_features.i3d import BRANCHES, LOGITS, MIXED, STEM, pad_same
+from echosdk_features.i3d import BRANCHES, LOGITS, MIXED, STEM, Network, pad_same
 from echosdk_features.inception import _at_corners, make_network
+from safetensors.torch import save_file
 
 from echosdk import InputError, Registry
-from echosdk.training.weights import import_weights, weights_path
+from echosdk.evaluation.measurement import NotComputed
+from echosdk.evaluation.pretrained import pretrained
+from echosdk.training.weights import import_weights, is_published, weights_path
 
 DRAWN_I3D = [1.330401, 0.264721, -0.731891, 0.300378, -0.848289, 0.342384, 2.205806, 0.085559]
 TRAINED_I3D = [1.740084, 8.657919, 3.421695, 5.196943, 0.238387, 6.886796, -1.138646, -2.035317]
@@ -92,6 +97,7 @@ def i3d(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> I3D:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECHOSDK_WEIGHTS", str(place))
+        patch.setattr(I3D, "weights", attrs.evolve(I3D.weights, tensors_sha256=""))
         extractor = I3D()
         extractor.load(import_weights("i3d", place / "drawn.ckpt", Registry.of(echosdk_features)), "cpu")
     return extractor
@@ -106,6 +112,7 @@ def test_i3d_gives_what_the_package_gives_that_carries_its_weights(i3d: I3D) -> 
 
 @pytest.mark.skipif(not weights_path("i3d").is_file(), reason="I3D's weights are not imported")
 def test_i3d_as_it_was_trained_gives_what_that_package_gives() -> None:
+    assert is_published(I3D.weights, weights_path("i3d"))
     extractor = I3D()
     extractor.load(weights_path("i3d"), "cpu")
     assert extractor.embed(moving_pattern(16))[0, :8].numpy() == pytest.approx(TRAINED_I3D, abs=1e-3)
@@ -143,11 +150,19 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Inception:
         else:
             normal *= np.float32(np.sqrt(2 / value[0].numel()) if value.ndim > 1 else 0.1)
         state[name] = torch.from_numpy(normal)
-    torch.save(state, place / "drawn.pth")
+    torch.save(state, place / "drawn.pth", _use_new_zipfile_serialization=False)  # as old as the published file
     import echosdk_features
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ECHOSDK_WEIGHTS", str(place))
+        with pytest.raises(InputError) as error:
+            import_weights("inception", place / "drawn.pth", Registry.of(echosdk_features))
+        assert str(error.value).startswith(
+            f"{place}/drawn.pth: not the weights that were published as Inception-v3 of FID and IS; echosdk weights import "
+        )
+        assert [path.name for path in place.iterdir()] == ["drawn.pth"]
+        digest = hashlib.sha256((place / "drawn.pth").read_bytes()).hexdigest()
+        patch.setattr(Inception, "weights", attrs.evolve(Inception.weights, file_sha256=digest))
         extractor = Inception()
         extractor.load(import_weights("inception", place / "drawn.pth", Registry.of(echosdk_features)), "cpu")
     return extractor
@@ -197,3 +212,23 @@ def test_a_file_of_another_network_is_refused_and_nothing_is_kept(tmp_path: Path
     with pytest.raises(InputError, match=r"no package carries these weights: echosdk weights import inception PATH"):
         import_weights("inception", registry=registry)
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("extractor", "said"), [(I3D, "Fréchet video distance"), (Inception, "FID, KID, IS")])
+def test_no_published_name_is_given_to_other_weights_that_lie_where_they_should(
+    extractor: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However they came there: of the right shapes, and of no known origin."""
+    import echosdk_features
+
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path))
+    network = Network() if extractor is I3D else make_network()
+    save_file(network.state_dict(), weights_path(extractor.weights.name))
+    found = [each for each in pretrained(Registry.of(echosdk_features), "cpu", 0) if isinstance(each, NotComputed)]
+    (missing,) = (each for each in found if each.name.startswith(said))
+    assert missing.why == f"{extractor.weights.name}.safetensors holds other weights than were published"
+    assert missing.remedy == extractor.weights.remedy
+
+
+def test_the_file_of_fid_is_the_one_whose_name_carries_its_digest() -> None:
+    assert f"-{Inception.weights.file_sha256[:8]}.pth" in Inception.weights.get

