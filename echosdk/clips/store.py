@@ -82,8 +82,9 @@ def write_store(folder: Path, fingerprint: str, items: Items) -> Store:
     """Write clips and their frames to shards under `folder`, unless a store with this fingerprint is complete there.
 
     All frames must have one shape. The folder is written under another name and renamed when it is whole; its owner
-    alone can read it. A writing that broke off goes on after its last whole shard: `items` is told which clips are
-    there. Two processes must not write one folder at once.
+    alone can read it. A writing that broke off goes on after its last whole shard, and one that broke off while its
+    folder was renamed loses nothing: `items` is told which clips are there. Two processes must not write one folder at
+    once.
     """
     import webdataset
 
@@ -119,11 +120,14 @@ def write_store(folder: Path, fingerprint: str, items: Items) -> Store:
             os.fsync(file.fileno())  # a shard under its own name is whole, whenever the power fails
         writing.rename(path)
     (partial / INDEX).write_text(json.dumps({"fingerprint": fingerprint, "clips": written}))
-    begun.unlink()
     for path in partial.iterdir():
         path.chmod(0o600)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(before := folder.with_name(f"{folder.name}.before"), ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(before)  # at once: half of it would pass for a whole store
     partial.rename(folder)
+    (folder / BEGUN).unlink()  # last: by it a writing goes on
+    shutil.rmtree(before, ignore_errors=True)
     return open_store(folder)
 
 

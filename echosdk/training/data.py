@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -25,10 +26,14 @@ REPORT_EVERY = 30.0  # seconds
 
 @frozen
 class Named:
-    """A data source, and what the user calls it: `NAME[:LOCATION][?key=value&...]`."""
+    """A data source, and what the user calls it: `NAME[:LOCATION][?key=value&...]`.
+
+    `left_out` are the clips that the source itself leaves out and has reported so far (see `tolerant`).
+    """
 
     source: DataSource
     name: str
+    left_out: dict[str, None] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -42,7 +47,9 @@ class Place:
 
 
 def check_source(source: DataSource) -> dict[Split, int]:
-    """Refuse data that no training can use: an empty split, a patient in two splits, labels that never differ.
+    """Refuse data that no training can use: an empty split, a patient in two splits, a label that is no number.
+
+    And one that never differs in the training split.
 
     Returns how many clips each split has. Reads no frame.
     """
@@ -59,13 +66,17 @@ def check_source(source: DataSource) -> dict[Split, int]:
             for name, seen in values.items():
                 if name not in clip.labels:
                     raise DataError(f"{clip.id}: has no label {name!r}, which its source declares")
-                seen.add(clip.labels[name])
+                value = clip.labels[name]
+                if not isinstance(value, str) and not math.isfinite(value):
+                    raise DataError(f"{clip.id}: label {name!r} is {value}; give a number, or leave the clip out")
+                if split == "train":
+                    seen.add(value)
         counts[split] = clips
         if not clips and split != "test":
             raise DataError(f"the split {split!r} has no clips; training needs train and val")
     for name, seen in values.items():
         if len(seen) == 1:
-            raise DataError(f"label {name!r} is {seen.pop()!r} in every clip; nothing can be learnt from it")
+            raise DataError(f"label {name!r} is {seen.pop()!r} in every training clip; nothing can be learnt from it")
     return counts
 
 
@@ -92,8 +103,15 @@ def check_sources(sources: Sequence[Named]) -> list[dict[Split, int]]:
 
 def tolerant(named: Named, report: Callable[[str], None]) -> Named:
     """Return a source that leaves out and reports clips whose files are missing, where it knows how to."""
-    source = named.source
-    return Named(source.skipping(report), named.name) if isinstance(source, TolerantSource) else named
+    if not isinstance(named.source, TolerantSource):
+        return named
+    left_out: dict[str, None] = {}
+
+    def heard(line: str) -> None:
+        left_out[line.removeprefix("skipped ").partition(":")[0]] = None
+        report(line)
+
+    return Named(named.source.skipping(heard), named.name, left_out)
 
 
 def pixels_of(sources: Sequence[Named], place: Place) -> list[TrainingData]:
@@ -105,6 +123,12 @@ def pixels_of(sources: Sequence[Named], place: Place) -> list[TrainingData]:
     for number, named in enumerate(sources):
         source = named.source
         train, val = (_pixel_store(named, split, number, place) for split in USED)
+        if place.skip_bad:
+            kept = {clip.id for store in (train, val) for clip in store}
+            unread = [clip.id for split in USED for clip in source.clips(split) if clip.id not in kept]
+            left_out = [*named.left_out, *unread]
+            listed = f": {', '.join(left_out)}" if left_out else ""
+            place.report(f"data: {len(left_out)} clips{_whose(named, number)} cannot be read{listed}")
         other = val.shape
         if other != train.shape:
             raise DataError(f"{val[0].id}: frames are {other}, those of the training split are {train.shape}")
@@ -191,11 +215,6 @@ def _pixel_store(named: Named, split: Split, number: int, place: Place) -> Store
     store = _write_once(place, "pixels", _folder(split, number), fingerprint, items)
     if not len(store):
         raise DataError(f"{named.name}: no clip of the split {split!r} can be read; training needs train and val")
-    if place.skip_bad:
-        kept = {clip.id for clip in store}
-        left_out = [clip.id for clip in named.source.clips(split) if clip.id not in kept]
-        listed = f": {', '.join(left_out)}" if left_out else ""
-        place.report(f"data: {len(left_out)} clips of the {_which(split, named, number)} cannot be read{listed}")
     return store
 
 
@@ -244,7 +263,11 @@ def _folder(split: Split, number: int) -> str:
 
 
 def _which(split: Split, named: Named, number: int) -> str:
-    return f"{split} split of source {number + 1} ({parse_source(named.name)[0]})" if number else f"{split} split"
+    return f"{split} split{_whose(named, number)}"
+
+
+def _whose(named: Named, number: int) -> str:
+    return f" of source {number + 1} ({parse_source(named.name)[0]})" if number else ""
 
 
 def _how(place: Place) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch import nn
 
 from echosdk.errors import TrainingError
 from echosdk.training.recipe import Recipe
+
+WHAT_TO_DO = "Use float32, or a lower recipe.learning_rate: that is another recipe, and begins at step 0"
+"""What may help where a loss or a weight is no longer a number. A checkpoint belongs to its recipe."""
 
 
 @frozen
@@ -28,6 +32,27 @@ class Part:
     places: range
     share: float
     last: bool
+
+
+def share_of(batch_size: int, processes: int, accumulate: int) -> int:
+    """Return how many examples of a batch each process has. Raises `TrainingError` where it cannot be cut so."""
+    if batch_size % processes:
+        raise TrainingError(
+            f"recipe.batch_size {batch_size} cannot be shared by {processes} processes; "
+            "give a multiple, or start another number of them"
+        )
+    own = batch_size // processes
+    if accumulate > own:
+        raise TrainingError(f"a batch of {own} examples a process cannot be cut into {accumulate} parts: --accumulate")
+    return own
+
+
+def parts_of(batch_size: int, accelerator: Accelerator, accumulate: int) -> list[Part]:
+    """Cut this process's share of a batch into parts, as even as may be."""
+    own = share_of(batch_size, accelerator.num_processes, accumulate)
+    first = accelerator.process_index * own
+    bounds = [first + own * number // accumulate for number in range(accumulate + 1)]
+    return [Part(range(*pair), (pair[1] - pair[0]) / own, pair[1] == bounds[-1]) for pair in pairwise(bounds)]
 
 
 @frozen
@@ -91,13 +116,16 @@ def save(
     scaler: Any = None,
     best: Best | None = None,
 ) -> None:
-    """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays."""
+    """Replace the checkpoint, unless a gradient has just broken the weights: the last good one stays.
+
+    Also where writing fails: the new one is on the disk before it has the name.
+    """
     for learner in learners:
         for name, tensor in learner.network.state_dict().items():
             if not tensor.isfinite().all():
                 raise TrainingError(
                     f"{path.parent.name}: {name} is no longer finite after step {step - 1}; the last good checkpoint "
-                    f"is {path if path.is_file() else 'none yet'}. Lower recipe.learning_rate or use float32"
+                    f"is {path if path.is_file() else 'none yet'}. {WHAT_TO_DO}"
                 )
     states = [{"network": each.network.state_dict(), "optimizer": each.optimizer.state_dict()} for each in learners]
     state = {
@@ -110,18 +138,30 @@ def save(
         "recent": list(recent),  # losses: what a rerun that has nothing left to do says of them
     }
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.chmod(0o600)  # weights may remember what they have seen
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        torch.save(state, file)  # for the owner only: weights may remember what they have seen
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 
 def restore(
     path: Path, learners: Sequence[Learner], average: Any, scaler: Any = None, best: Best | None = None
 ) -> tuple[int, list[float]]:
-    """Take up a checkpoint, and return its step and last losses (an earlier version kept none); 0 without one."""
+    """Take up a checkpoint, and return its step and last losses (an earlier version kept none); 0 without one.
+
+    Raises `TrainingError` where it cannot be read.
+    """
     if not path.is_file():
         return 0, []
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file makes of the reader has no common type
+        raise TrainingError(
+            f"{path.parent.name}: the checkpoint {path} cannot be read, it is damaged; "
+            "remove it, and the same command begins this training at step 0"
+        ) from error
     for learner, saved in zip(learners, (state, state.get("adversary")), strict=False):
         learner.network.load_state_dict(saved["network"])
         learner.optimizer.load_state_dict(saved["optimizer"])

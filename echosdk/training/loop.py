@@ -11,8 +11,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import pairwise
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState, is_initialized
 from attrs import frozen
 from torch import nn
+from torch._functorch import config as functorch_config
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
@@ -28,7 +28,7 @@ from echosdk.devices import device_name
 from echosdk.errors import TrainingError
 from echosdk.interfaces import Run
 from echosdk.seeding import generator, seed_of
-from echosdk.training.learner import Best, Learner, Part, restore, save
+from echosdk.training.learner import WHAT_TO_DO, Best, Learner, parts_of, restore, save
 from echosdk.training.recipe import Recipe
 from echosdk.training.watch import Watch
 
@@ -103,12 +103,12 @@ def train(
     Checkpoints go to `run.folder`; a rerun resumes from the last one. Ctrl-C writes one before it is passed on.
     Progress is a bar on stderr with `run.progress`, else a line to `run.report` now and then; the last one always.
     `pictures` returns images `n k H W` that show what the network has learnt; it is called with the moving average in
-    place. Raises `TrainingError` where the loss is no longer a number.
+    place. Raises `TrainingError` where the loss, or that on what stops it, is no longer a number.
     """
     run.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     switches = run.switches
     accelerator = _accelerator(run)
-    parts = _parts(recipe, accelerator, switches.accumulate)
+    parts = parts_of(recipe.batch_size, accelerator, switches.accumulate)
     learners = [Learner.of(each, recipe) for each in (network, *([adversary.network] if adversary else []))]
     average = _average(network, recipe)
     for learner in learners:
@@ -143,6 +143,9 @@ def train(
     )
     steps = range(start, start if _is_over(best, stopping) else recipe.steps)
     batches = _ahead(example, run.seed, ((step, part.places) for step in steps for part in parts))
+    patched = ExitStack()
+    if switches.compile and adversary:  # which may run backward through a part of the network twice
+        patched.enter_context(functorch_config.patch(donated_buffer=False))
     try:
         for step in steps:
             torch.manual_seed(seed_of(run.seed, step, "network"))  # for dropout
@@ -182,8 +185,11 @@ def train(
                 other.optimizer.step()
             if best and stopping and _now(step + 1, stopping.every):
                 with _as_it_would_be(network, average):
-                    held_back = _validate(network, loss, stopping.example, recipe, run, accelerator)
-                    best.look(_over_processes(held_back, accelerator), step + 1, network)
+                    held_back = _over_processes(
+                        _validate(network, loss, stopping.example, recipe, run, accelerator), accelerator
+                    )
+                    _finite(torch.tensor(held_back), "loss on what is held back", step, run, checkpoint)
+                    best.look(held_back, step + 1, network)
             done, whole = step + 1, True
             buffers = _buffers(learners)
             over = _is_over(best, stopping)
@@ -224,6 +230,7 @@ def train(
             save(checkpoint, done, learners, average, recent, accelerator.scaler, best)
         raise
     finally:
+        patched.close()
         batches.close()
         bar.close()
         if watch and not last:  # else there is a last row to come
@@ -261,20 +268,6 @@ def _accelerator(run: Run) -> Accelerator:
 
 
 _PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-
-
-def _parts(recipe: Recipe, accelerator: Accelerator, accumulate: int) -> list[Part]:
-    """Cut this process's share of a batch into parts, as even as may be."""
-    if recipe.batch_size % accelerator.num_processes:
-        raise TrainingError(
-            f"recipe.batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes"
-        )
-    own = recipe.batch_size // accelerator.num_processes
-    if accumulate > own:
-        raise TrainingError(f"a batch of {own} examples a process cannot be cut into {accumulate} parts: --accumulate")
-    first = accelerator.process_index * own
-    bounds = [first + own * number // accumulate for number in range(accumulate + 1)]
-    return [Part(range(*pair), (pair[1] - pair[0]) / own, pair[1] == bounds[-1]) for pair in pairwise(bounds)]
 
 
 def _is_over(best: Best | None, stopping: Stopping | None) -> bool:
@@ -365,7 +358,7 @@ def _finite(value: torch.Tensor, what: str, step: int, run: Run, checkpoint: Pat
     if not math.isfinite(number):
         raise TrainingError(
             f"{run.folder.name}: the {what} is {number} at step {step}; the last good checkpoint is "
-            f"{checkpoint if checkpoint.is_file() else 'none yet'}. Lower recipe.learning_rate or use float32"
+            f"{checkpoint if checkpoint.is_file() else 'none yet'}. {WHAT_TO_DO}"
         )
     return number
 

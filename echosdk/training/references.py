@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from echosdk.bundle import PRIVATE, REFERENCES, Bundle, amend
 from echosdk.clips.images import mirrored, to_images
 from echosdk.clips.store import pixel_clips
+from echosdk.errors import DataError
 from echosdk.integrity import file_digest, locked, write_whole
-from echosdk.interfaces import DataSource, Encoder
+from echosdk.interfaces import Clip, DataSource, Encoder
 from echosdk.seeding import generator
 
 ENCODE_BATCH = 32
@@ -36,16 +37,38 @@ def evenly(length: int, count: int) -> NDArray[np.int64]:
     return chosen
 
 
-def strangers(source: DataSource, encoder: Any, fps: float, key: bytes) -> torch.Tensor:
-    """Return latents `n c h w` of one frame of each patient of the test split; frames and order are drawn."""
-    one_each = {clip.group: clip for clip in source.clips("test")}
+def strangers(
+    source: DataSource, encoder: Any, fps: float, key: bytes, skipped: Callable[[str], None] | None = None
+) -> torch.Tensor:
+    """Return latents `n c h w` of one frame of each patient of the test split; frames and order are drawn.
+
+    With `skipped` a clip that cannot be read is reported, and the patient's next one taken; who has none is left out.
+    """
+    clips: dict[str, list[Clip]] = {}
+    for clip in source.clips("test"):
+        clips.setdefault(clip.group, []).insert(0, clip)
     found = []
-    for group in sorted(one_each):
-        ((_, frames),) = pixel_clips([one_each[group]], fps)
+    for group in sorted(clips):
+        frames = _first_readable(clips[group], fps, skipped)
+        if frames is None:
+            continue
         chosen = int(torch.randint(len(frames), (), generator=generator("stranger", group, key=key)))
         found.append(torch.from_numpy(encode(encoder, frames[chosen : chosen + 1])))
     order = torch.randperm(len(found), generator=generator("strangers", key=key))
     return torch.cat(found)[order] if found else torch.zeros(0, *encoder.latent_shape)
+
+
+def _first_readable(clips: Sequence[Clip], fps: float, skipped: Callable[[str], None] | None) -> NDArray[Any] | None:
+    for clip in clips:
+        try:
+            ((_, frames),) = pixel_clips([clip], fps)
+        except DataError as error:
+            if skipped is None:
+                raise
+            skipped(f"skipped {clip.id}: {error}")
+            continue
+        return frames
+    return None
 
 
 def keep_references(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,7 @@ from echosdk.bundle import (
     refuse_what_is_no_bundle,
 )
 from echosdk.clips.store import store_fingerprint
-from echosdk.errors import DataError, InputError
+from echosdk.errors import DataError, InputError, TrainingError
 from echosdk.integrity import private_folder
 from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Switches, Trainable, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
@@ -43,6 +44,7 @@ from echosdk.training.data import (
     together,
     tolerant,
 )
+from echosdk.training.learner import share_of
 from echosdk.training.recipe import Recipe
 from echosdk.training.references import evenly, keep_references, strangers
 from echosdk.training.watch import check_switches
@@ -104,19 +106,15 @@ def train_bundle(training: Training) -> Bundle:
     for kind in training.stages:
         if isinstance(components[kind], TrainingCheck) and not _is_there(training, kind):
             components[kind].check_training()
+    recipes = _recipes(training, components)
+    _refuse_uneven_shares(recipes, training.switches.accumulate)
     sources = training.sources
     if training.skip_bad:
         sources = [tolerant(named, training.report) for named in sources]
     counted = check_sources(sources)
-    for kind in training.stages:
-        recipe = getattr(components[kind], "recipe", None)
-        clips = sum(each["train"] for each in (counted if kind in ON_ALL_DATA else counted[:1]))
-        if isinstance(recipe, Recipe) and recipe.batch_size > clips and not _is_there(training, kind):
-            raise DataError(
-                f"{kind}: {clips} training clips are fewer than a batch of {recipe.batch_size}; give more, or "
-                f"--set {kind}.recipe.batch_size={clips}"
-            )
+    _refuse_fewer_than_a_batch(recipes, [each["train"] for each in counted])
     all_pixels = pixels_of(sources, training.place)
+    _refuse_fewer_than_a_batch(recipes, [len(each.train) for each in all_pixels])  # without what cannot be read
     pixels = all_pixels[0]
     for kind in training.stages:
         if isinstance(components[kind], DataCheck) and not _is_there(training, kind):
@@ -150,7 +148,7 @@ def train_bundle(training: Training) -> Bundle:
         components["encoder"].to(training.device, torch.float32)  # the same whatever precision a training has
         digest = bundle.manifest.stages["encoder"].public
         latents = latents_of(sources[:wanted], all_pixels[:wanted], components["encoder"], digest, training.place)
-        bundle = _keep_references(bundle, latents[0], components["encoder"], training)
+        bundle = _keep_references(bundle, sources[0].source, latents[0], components["encoder"], training)
     for kind in KINDS[1:]:
         if kind in learns:
             data = all_pixels if kind in ON_PIXELS else latents
@@ -161,6 +159,34 @@ def train_bundle(training: Training) -> Bundle:
             if set(training.stages) != set(KINDS):
                 training.report(f"{kind}: {training.plugin_set.choices[kind].use!r} learns nothing")
     return amend(bundle, sampling=training.plugin_set.sampling) if set(training.stages) == set(KINDS) else bundle
+
+
+def _recipes(training: Training, components: Mapping[str, Any]) -> dict[str, Recipe]:
+    """Return the recipes by which the wanted stages that are not there yet are trained."""
+    recipes = {kind: getattr(components[kind], "recipe", None) for kind in training.stages}
+    return {
+        kind: recipe
+        for kind, recipe in recipes.items()
+        if isinstance(recipe, Recipe) and not _is_there(training, kind)
+    }
+
+
+def _refuse_uneven_shares(recipes: Mapping[str, Recipe], accumulate: int) -> None:
+    for kind, recipe in recipes.items():
+        try:
+            share_of(recipe.batch_size, int(os.environ.get("WORLD_SIZE", "1")), accumulate)
+        except TrainingError as error:
+            raise TrainingError(f"{kind}: {error}") from None
+
+
+def _refuse_fewer_than_a_batch(recipes: Mapping[str, Recipe], clips_of_sources: Sequence[int]) -> None:
+    for kind, recipe in recipes.items():
+        clips = sum(clips_of_sources if kind in ON_ALL_DATA else clips_of_sources[:1])
+        if recipe.batch_size > clips:
+            raise DataError(
+                f"{kind}: {clips} training clips are fewer than a batch of {recipe.batch_size}; give more, or "
+                f"--set {kind}.recipe.batch_size={clips}"
+            )
 
 
 def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, training: Training) -> Bundle:
@@ -263,16 +289,20 @@ def _done_key(training: Training, kind: str, done: Stage, fixed: Sequence[str]) 
     return _key(fixed, made_by["use"], published(known), made_by["seed"])
 
 
-def _keep_references(bundle: Bundle, latents: TrainingData, encoder: Any, training: Training) -> Bundle:
+def _keep_references(
+    bundle: Bundle, source: DataSource, latents: TrainingData, encoder: Any, training: Training
+) -> Bundle:
     """Keep some frames of every training clip, all of one clip of a held-out patient, one frame of a test patient."""
     train = [(clip.group, _some_of(clip, training.references_a_clip)) for clip in latents.train]
     one_each = {clip.group: clip for clip in latents.val}.values()
-    test = strangers(training.source, encoder, training.plugin_set.fps, bundle.noise_key)
-    return keep_references(bundle, encoder, train, [(clip.group, clip.read()) for clip in one_each], test)
+    skipped = training.report if training.skip_bad else None
+    test = strangers(source, encoder, training.plugin_set.fps, bundle.noise_key, skipped)
+    holdout = [(clip.group, clip.read().astype(np.float16)) for clip in one_each]  # as they are stored and kept
+    return keep_references(bundle, encoder, train, holdout, test)
 
 
 def _some_of(clip: StoredClip, count: int) -> NDArray[Any]:
-    return np.stack([clip.read(index, index + 1)[0] for index in evenly(clip.num_frames, count)])
+    return np.stack([clip.read(index, index + 1)[0] for index in evenly(clip.num_frames, count)]).astype(np.float16)
 
 
 def _plain(parameters: Mapping[str, Any]) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,9 +82,8 @@ class VAE:
     def check_training(self) -> None:
         backbone_weights(self.lpips)
 
-    def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+    def check_data(self, data: echosdk.TrainingData) -> None:
         height, width, colours = (*data.shape, 1)[:3]
-        self._image = (colours, height, width)
         factor = 2 ** (len(self.blocks) - 1)
         if colours > self.channels:
             raise echosdk.TrainingError(
@@ -96,6 +97,11 @@ class VAE:
                 f"encoder.gan_layers: {self.gan_layers} halvings leave no patch of frames of {height}x{width}; "
                 "give fewer, or leave the term out: --set encoder.gan_weight=0.0"
             )
+
+    def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+        self.check_data(data)
+        height, width, colours = (*data.shape, 1)[:3]
+        self._image = (colours, height, width)
         self._network = starting_from(self._network, self._make_network())
         perceptual, weights = perceptual_loss(self.lpips), backbone_weights(self.lpips)
         run.report(
@@ -247,8 +253,10 @@ class VAE:
 
 def _some(clips: Any, generator: torch.Generator) -> list[tuple[Any, int]]:
     """Draw frames for a figure, none of them twice; all where there are few."""
-    frames = [(clip, index) for clip in clips for index in range(clip.num_frames)]
-    return [frames[i] for i in torch.randperm(len(frames), generator=generator)[:FRAMES_FOR_STATISTICS].tolist()]
+    ends = list(accumulate(clip.num_frames for clip in clips))
+    drawn = torch.randperm(ends[-1], generator=generator)[:FRAMES_FOR_STATISTICS].tolist()
+    whose = [bisect_right(ends, frame) for frame in drawn]
+    return [(clips[i], frame - ends[i] + clips[i].num_frames) for i, frame in zip(whose, drawn, strict=True)]
 
 
 class _PosteriorSample(torch.nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import echosdk_vae.vae as module
 import numpy as np
 import pytest
 import torch
-from echosdk_vae import VAE
+from echosdk_vae import VAE, perceptual
 from echosdk_vae.adversarial import PatchDiscriminator, smallest_side
+from safetensors.torch import save_file
 
 import echosdk
-from echosdk import Registry, Run
+from echosdk import Registry, Run, Switches
 from echosdk.bundle import Bundle
 from echosdk.training import Recipe
 
@@ -105,6 +107,86 @@ def test_the_loss_is_squared_error_and_a_little_kl(training_of: Any, data_of: An
     posterior = torch.distributions.Normal(mean, (logvar / 2).exp())
     kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum((1, 2, 3)).mean()
     torch.testing.assert_close(loss, (decoded - image).square().mean() + 0.5 * kl)
+
+
+def convolutions(net: str) -> dict[str, torch.Tensor]:
+    """Zeros in the shapes of a network's convolutions."""
+    made = {}
+    for place, (out, into, side) in perceptual.CONVOLUTIONS[net].items():  # type: ignore[index]
+        made[f"features.{place}.weight"] = torch.zeros(out, into, side, side, dtype=torch.float16)
+        made[f"features.{place}.bias"] = torch.zeros(out, dtype=torch.float16)
+    return made
+
+
+@pytest.mark.parametrize(("net", "name"), [("alex", "vgg-or-not.safetensors"), ("vgg", "mine.safetensors"), ("alex", "mine.pth")])
+def test_of_which_network_a_files_weights_are_is_seen_by_their_shapes(
+    net: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(perceptual, "lpips_network", lambda *of: asked.append(of))
+    path = tmp_path / name
+    torch.save(convolutions(net), path) if path.suffix == ".pth" else save_file(convolutions(net), path)
+    tiny(lpips=str(path)).check_training()
+    perceptual.perceptual_loss(str(path))
+    assert asked == [(net, path)]
+
+
+@pytest.mark.parametrize("name", ["mine.safetensors", "mine.pth"])
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (b"junk", "cannot be read as weights; give a safetensors file, or --set encoder.lpips=off"),
+        ({"features.0.weight": torch.zeros(64, 3, 11, 11)},
+         "holds neither AlexNet's nor VGG16's convolutions (features.0.weight ...); give a file that does, or --set "
+         "encoder.lpips=off"),
+    ],
+)  # fmt: skip
+def test_a_file_of_other_weights_is_refused_before_any_data_is_read(
+    held: Any, says: str, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if isinstance(held, bytes):
+        path.write_bytes(held)
+    elif path.suffix == ".pth":
+        torch.save(held, path)
+    else:
+        save_file(held, path)
+    with pytest.raises(echosdk.InputError) as error:
+        tiny(lpips=str(path)).check_training()
+    assert str(error.value) == f"encoder.lpips: {path}: {says}"
+
+
+def test_frames_are_drawn_without_a_list_of_all(data_of: Any) -> None:
+    clips = data_of(*(("a", pixels(length, side=1)) for length in (3, 1, 4))).train
+    every = [(clip, index) for clip in clips for index in range(clip.num_frames)]
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(5)).tolist()
+    drawn = module._some(clips, torch.Generator().manual_seed(5))
+    assert [(clip.id, index) for clip, index in drawn] == [(every[i][0].id, every[i][1]) for i in order]
+    long = data_of(*(("a", np.broadcast_to(np.uint8(0), (100_000, 1, 1))) for _ in range(2))).train
+    tracemalloc.start()
+    assert len(module._some(long, torch.Generator().manual_seed(5))) == module.FRAMES_FOR_STATISTICS
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6
+
+
+def test_a_compiled_network_learns_the_same_against_a_discriminator(
+    data_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adaptive weight runs backward through it twice, for which its buffers have to stay."""
+    recipe = Recipe(steps=2, batch_size=2, learning_rate=1e-3)
+    data = data_of(("a", pixels(3, side=16)), ("b", pixels(3, side=16, seed=1)))
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: real(network, backend="aot_eager_decomp_partition"))
+    weights = []
+    for compiled in (True, False):
+        torch.manual_seed(0)
+        vae = tiny(blocks=(4,), norm_groups=2, gan_weight=0.5, gan_start=1, gan_width=4, gan_layers=1, recipe=recipe)
+        vae.fit(data, Run(folder=tmp_path / str(compiled), seed=3, switches=Switches(compile=compiled)))
+        weights.append(vae._network.state_dict())
+        assert torch._functorch.config.donated_buffer  # as it was
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-3, rtol=1e-3)
 
 
 def test_missing_lpips_weights_are_an_error_that_says_how_to_get_or_do_without_them(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -197,7 +199,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoi
     good = str(checkpoint) if checkpoint_every == 2 else "none yet"
     assert str(error.value) == (
         f"filter: the loss is nan at step 5; the last good checkpoint is {good}. "
-        "Lower recipe.learning_rate or use float32"
+        "Use float32, or a lower recipe.learning_rate: that is another recipe, and begins at step 0"
     )
     if checkpoint_every == 2:
         state = torch.load(checkpoint, weights_only=True)
@@ -230,11 +232,74 @@ def test_weights_that_a_gradient_broke_never_replace_the_last_good_checkpoint(tm
         train(nn.Sequential(nn.Linear(3, 1)), breaks, example, recipe, run_of(tmp_path / "filter"))
     assert str(error.value) == (
         "filter: 0.weight is no longer finite after step 3; the last good checkpoint is "
-        f"{tmp_path / 'filter' / 'checkpoint.pt'}. Lower recipe.learning_rate or use float32"
+        f"{tmp_path / 'filter' / 'checkpoint.pt'}. Use float32, or a lower recipe.learning_rate: that is another recipe, and begins at step 0"
     )
     state = torch.load(tmp_path / "filter" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2
     assert torch.isfinite(state["network"]["0.weight"]).all()
+
+
+def test_a_checkpoint_whose_writing_fails_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = torch.save, 0
+
+    def fills_the_disk(state: Any, file: Any) -> None:
+        nonlocal written
+        written += 1
+        if written < 2:
+            return real(state, file)
+        with file if hasattr(file, "write") else open(file, "wb") as out:
+            out.write(b"PK\x03\x04 some bytes")
+            out.flush()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recipe = Recipe(steps=9, batch_size=3, checkpoint_every=2)
+    checkpoint = tmp_path / "stopped" / "checkpoint.pt"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(torch, "save", fills_the_disk)
+        trained(tmp_path / "stopped", recipe)
+    assert torch.load(checkpoint, weights_only=True)["step"] == 2
+    assert checkpoint.with_suffix(".partial").stat().st_mode & 0o077 == 0
+    assert same(trained(tmp_path / "stopped", recipe), trained(tmp_path / "whole", recipe))
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut may leave an empty file in the place of the last good one."""
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+    partial = tmp_path / "checkpoint.partial"
+
+    def synced(descriptor: int) -> None:
+        if partial.exists() and os.fstat(descriptor).st_ino == partial.stat().st_ino:
+            assert torch.load(partial, weights_only=True)["step"] == 4
+            done.append("on disk")
+        sync(descriptor)
+
+    def replaced(source: Any, target: Any) -> None:
+        if Path(source) == partial:
+            done.append("named")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    trained(tmp_path, Recipe(steps=4, batch_size=3, checkpoint_every=4))
+    assert done == ["on disk", "named"]
+
+
+@pytest.mark.parametrize("left", [0.0, 0.3, 0.9, None])
+def test_a_damaged_checkpoint_is_named_with_what_to_do(left: float | None, tmp_path: Path) -> None:
+    folder, recipe = tmp_path / "encoder-1", Recipe(steps=4, batch_size=3, checkpoint_every=4)
+    trained(folder, recipe)
+    checkpoint = folder / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(b"junk" if left is None else whole[: int(left * len(whole))])
+    with pytest.raises(TrainingError) as error:
+        trained(folder, recipe)
+    assert str(error.value) == (
+        f"encoder-1: the checkpoint {checkpoint} cannot be read, it is damaged; "
+        "remove it, and the same command begins this training at step 0"
+    )
 
 
 def test_the_moving_average_is_what_ends_in_the_network(tmp_path: Path) -> None:

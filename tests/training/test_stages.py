@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 
 from echosdk import BundleError, Clip, DataError, InputError, Label, Registry, TrainingError
 from echosdk.bundle import Bundle, amend
-from echosdk.clips.store import write_store
+from echosdk.clips.store import open_store, write_store
 from echosdk.integrity import file_digest
-from echosdk.interfaces import KINDS
+from echosdk.interfaces import KINDS, Switches
 from echosdk.plugin_set import PluginSet, open_source, resolve
 from echosdk.training import data as data_module
 from echosdk.training import stages as stages_module
 from echosdk.training.data import check_source
+from echosdk.training.references import encode, keep_references
 from echosdk.training.stages import Training, train_bundle
 
 SOURCE = "phantom?patients=16&frames=16&size=32"
@@ -74,7 +75,19 @@ def training(registry: Registry, folder: Path, set_: tuple[str, ...] = (), **mor
         ),
         (
             [clip(0, "train", EF=55.6), clip(1, "train", EF=55.6), clip(2, "val", EF=55.6)],
-            "label 'EF' is 55.6 in every clip; nothing can be learnt from it",
+            "label 'EF' is 55.6 in every training clip; nothing can be learnt from it",
+        ),
+        (
+            [clip(0, "train", EF=55.6), clip(1, "train", EF=55.6), clip(2, "val", EF=60.0), clip(3, "test", EF=70.0)],
+            "label 'EF' is 55.6 in every training clip; nothing can be learnt from it",
+        ),
+        *(
+            (
+                [clip(0, "train"), clip(1, "train"), clip(2, split, EF=value)],
+                f"c2: label 'EF' is {value}; give a number, or leave the clip out",
+            )
+            for split in ("train", "val")
+            for value in (float("nan"), float("inf"), np.float32("nan"))
         ),
         ([clip(0, "train"), clip(1, "val", ESV=3.0)], "c1: has no label 'EF', which its source declares"),
     ],
@@ -110,6 +123,40 @@ def test_fewer_clips_than_a_batch_are_refused_before_a_frame_is_read(registry: R
         train_bundle(training(registry, tmp_path, ("encoder.recipe.batch_size=3",), source=Held(few), source_name="held"))
     assert str(error.value).startswith("image_prior: 3 training clips are fewer than a batch of 4; ")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("processes", "accumulate", "says"),
+    [
+        ("2", 1, "image_prior: recipe.batch_size 3 cannot be shared by 2 processes; give a multiple, or start another "
+         "number of them"),
+        ("1", 4, "image_prior: a batch of 3 examples a process cannot be cut into 4 parts: --accumulate"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_cannot_be_cut_is_refused_before_any_data_is_read_whichever_stage_it_is_of(
+    processes: str, accumulate: int, says: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    switches = Switches(accumulate=accumulate)
+    wanted = training(registry, tmp_path, ("image_prior.recipe.batch_size=3",), source=None, switches=switches)
+    with pytest.raises(TrainingError) as error:
+        train_bundle(wanted)
+    assert str(error.value) == says
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_that_the_encoder_cannot_halve_leave_no_bundle_in_the_way(registry: Registry, tmp_path: Path) -> None:
+    def sized(side: int) -> Training:
+        name = SOURCE.replace("size=32", f"size={side}")
+        return training(
+            registry, tmp_path, source=open_source(registry, name), source_name=name, stages=("encoder",)
+        )
+
+    with pytest.raises(TrainingError) as error:
+        train_bundle(sized(30))
+    assert str(error.value) == "frames of 30x30: both sides must be multiples of 4"
+    assert not (tmp_path / "bundle").exists()
+    assert "encoder" in train_bundle(sized(32)).manifest.stages
 
 
 def test_frames_of_two_sizes_are_refused_before_any_training(registry: Registry, tmp_path: Path) -> None:
@@ -337,13 +384,50 @@ def test_latents_are_encoded_in_float32_whatever_the_training_is_in(
     assert module.Squares.dtypes == [torch.float32]
 
 
+@pytest.mark.parametrize("changed", ["encoder", "fps"])
+def test_latents_are_encoded_anew_where_the_encoder_or_the_frame_rate_is_another(
+    changed: str, registry: Registry, tmp_path: Path, make_module: Callable[[str, str], ModuleType]
+) -> None:
+    """In one working folder: else a prior would learn from another encoder's latents, and say that it had not."""
+    both = registry.with_modules(make_module("squares", SQUARES))
+    first = resolve(both, PluginSet.find("default-tiny", both), use=("encoder=squares",))
+    second = {
+        "encoder": resolve(both, first, set_=("encoder.scale=0.5",)),
+        "fps": attrs.evolve(first, fps=first.fps / 2),
+    }[changed]
+    for name, plugin_set in (("one", first), ("other", second)):
+        wanted = training(both, tmp_path, stages=("encoder", "image_prior"))
+        train_bundle(attrs.evolve(wanted, plugin_set=plugin_set, out=tmp_path / name))
+        encoder = plugin_set.build(both, "encoder")
+        for split in ("train", "val"):
+            pixels, latents = (open_store(tmp_path / "work" / kind / split) for kind in ("pixels", "latents"))
+            for frames, encoded in zip(pixels, latents, strict=True):
+                assert torch.equal(torch.from_numpy(encoded.read()).half(), torch.from_numpy(encode(encoder, frames.read())))
+
+
+def test_what_a_bundle_keeps_of_clips_is_held_in_half_precision(
+    encoder_only: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames of the held-out clips are: as they are stored, not twice as large."""
+    kept: list[Any] = []
+
+    def seen(bundle: Any, encoder: Any, train: Any, holdout: Any, test: Any) -> Any:
+        kept.extend(latents.dtype for _, latents in (*train, *holdout))
+        return keep_references(bundle, encoder, train, holdout, test)
+
+    monkeypatch.setattr(stages_module, "keep_references", seen)
+    shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
+    train_bundle(training(registry, tmp_path, stages=("image_prior",)))
+    assert set(kept) == {np.dtype(np.float16)}
+
+
 def test_missing_weights_are_noticed_before_any_data_is_read_and_only_where_they_are_needed(
     encoder_only: Path, registry: Registry, tmp_path: Path
 ) -> None:
     missing = (f"encoder.lpips={tmp_path / 'nowhere.safetensors'}",)
     with pytest.raises(TrainingError) as error:
         train_bundle(training(registry, tmp_path, missing, source=None, stages=("encoder",)))
-    assert str(error.value).startswith(f"encoder.lpips: no alex weights at {tmp_path / 'nowhere.safetensors'}. Get them: ")
+    assert str(error.value).startswith(f"encoder.lpips: no weights at {tmp_path / 'nowhere.safetensors'}. Get them: ")
     assert not list(tmp_path.iterdir())
     shutil.copytree(encoder_only, tmp_path, dirs_exist_ok=True)
     manifest = tmp_path / "bundle" / "bundle.json"

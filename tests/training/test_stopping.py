@@ -11,8 +11,9 @@ import torch
 from attrs import evolve
 from torch import nn
 
-from echosdk import Run
+from echosdk import Run, TrainingError
 from echosdk.training import Recipe, Stopping, Trained, train
+from echosdk.training.loop import VALIDATION_BATCHES
 from echosdk.training.watch import read_curve
 
 RECIPE = Recipe(steps=40, batch_size=2, learning_rate=0.01, optimizer="sgd", max_grad_norm=0.0, checkpoint_every=5)
@@ -66,6 +67,26 @@ def test_a_run_that_has_stopped_is_not_gone_on_with(tmp_path: Path) -> None:
     again, same, _ = stopped(tmp_path, no_step)
     assert again.steps == done.steps
     assert all(torch.equal(weights[name], value) for name, value in same.items())
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_loss_on_what_is_held_back_that_is_no_number_stops_it(broken: float, tmp_path: Path) -> None:
+    """It would else be waited out as a loss that does not fall, and the last weights be kept for the best."""
+    looks = 0
+
+    def breaks(network: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        nonlocal looks
+        looks += not network.training and float(batch["target"][0]) == 1.0
+        return loss(network, batch) * (broken if looks > 6 * VALIDATION_BATCHES else 1.0)
+
+    with pytest.raises(TrainingError) as error:
+        stopped(tmp_path / "filter", breaks)
+    checkpoint = tmp_path / "filter" / "checkpoint.pt"
+    assert str(error.value) == (
+        f"filter: the loss on what is held back is {broken} at step 6; the last good checkpoint is {checkpoint}. "
+        "Use float32, or a lower recipe.learning_rate: that is another recipe, and begins at step 0"
+    )
+    assert torch.load(checkpoint, weights_only=True)["step"] == 5
 
 
 @pytest.mark.parametrize("at", [1, 8, 9])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,52 @@ def test_a_writing_of_something_else_that_broke_off_is_begun_anew(tmp_path: Path
     other = arrays(seed=1)
     stored = write_store(tmp_path / "s", "two", items(other))
     for found, frames in zip(stored, other, strict=True):
+        np.testing.assert_array_equal(found.read(), frames)
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_store_that_is_whole_survives_a_kill_at_any_moment_of_its_renaming(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it replaces another; and half of that one never passes for a store."""
+
+    def nothing_left(there: Collection[str]) -> Iterator[Any]:
+        assert there == {f"c{i}" for i in range(5)}
+        return iter(())
+
+    monkeypatch.setattr(module, "CLIPS_A_SHARD", 2)
+    write_store(tmp_path / "s", "one", items(arrays()))
+    calls, whole = 0, False
+
+    def killed_at(real: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            nonlocal calls
+            if whole:
+                calls += 1
+                if calls - 1 == at:
+                    raise KeyboardInterrupt
+            return real(*arguments, **more)
+
+        return call
+
+    def then_whole(there: Collection[str]) -> Iterator[Any]:
+        nonlocal whole
+        yield from items(arrays(seed=1))(there)
+        whole = True
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        for name in ("chmod", "rename", "unlink"):
+            patch.setattr(Path, name, killed_at(getattr(Path, name)))
+        patch.setattr(module.shutil, "rmtree", killed_at(module.shutil.rmtree))
+        patch.setattr(os, "unlink", killed_at(os.unlink))  # in the middle of a tree that is removed
+        write_store(tmp_path / "s", "two", then_whole)
+    index = tmp_path / "s" / module.INDEX
+    if index.is_file() and '"one"' in index.read_text():
+        assert len(open_store(tmp_path / "s")) == 5
+    if at < 7:
+        assert calls == at + 1  # call 0 gives the last shard its name
+    stored = write_store(tmp_path / "s", "two", nothing_left)
+    for found, frames in zip(stored, arrays(seed=1), strict=True):
         np.testing.assert_array_equal(found.read(), frames)
 
 
