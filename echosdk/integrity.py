@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from echosdk.errors import BundleError
+from echosdk.errors import BundleError, InputError
 
 NOT_WEIGHTS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".py"}
 
@@ -60,6 +60,22 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def alone(folder: Path, busy: str) -> Iterator[None]:
+    """Hold a folder while something long is done in it. Raises `InputError` with `busy` where another process does."""
+    import fcntl
+
+    descriptor = os.open(folder / "in-use", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(busy) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

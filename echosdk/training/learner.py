@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -139,11 +139,20 @@ def save(
     }
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        torch.save(state, file)  # for the owner only: weights may remember what they have seen
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            torch.save(state, file)  # for the owner only: weights may remember what they have seen
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's writer has no OSError for a disk that is full
+        with suppress(OSError):
+            partial.unlink()
+        there = "that of before stays" if path.is_file() else "there is none yet"
+        raise TrainingError(
+            f"{path.parent.name}: the checkpoint {path} cannot be written after step {step - 1}, and {there} "
+            f"({str(error).splitlines()[0]}); is the disk full?"
+        ) from error
 
 
 def restore(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from echosdk.bundle import (
 )
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import DataError, InputError, TrainingError
-from echosdk.integrity import private_folder
+from echosdk.integrity import alone, private_folder
 from echosdk.interfaces import KINDS, DataSource, Run, StoredClip, Switches, Trainable, TrainingData
 from echosdk.plugin_set import PluginSet, parse_source
 from echosdk.published import published
@@ -234,7 +235,9 @@ def _stage(bundle: Bundle, kind: str, component: Any, data: TrainingData, traini
     if training.start and start:
         training.report(f"{kind}: starting from the weights of {training.start.where}")
         training.start.load(kind, component, choice.use)
-    facts = component.fit(data, run)
+    busy = f"{kind}: another process trains it in {run.folder}; wait for that one, or give this one another --work"
+    with alone(private_folder(run.folder), busy) if processes.is_main_process else nullcontext():
+        facts = component.fit(data, run)
     if processes.is_main_process:
         provenance = {"choice": made_by, "facts": dict(facts), **({"start": start} if start else {})}
         add_stage(bundle, kind, component, encoder, provenance)

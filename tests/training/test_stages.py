@@ -722,3 +722,18 @@ def test_mirror_images_of_references_are_kept(trained_tiny: Bundle, registry: Re
     assert len(train.mirrored) == len(set(train.groups))
     nearest = (train.mirrored[:, None] - wanted.float()[None]).flatten(2).abs().amax(2).amin(1)
     assert nearest.max() < 0.01  # kept in half precision; clips of one patient in the order of the source
+
+
+def test_a_stage_that_another_process_trains_is_refused(registry: Registry, tmp_path: Path) -> None:
+    """Two in one work folder would write one checkpoint."""
+    said: list[str] = []
+
+    def first(line: str) -> None:
+        if line.startswith("encoder: step") and not said:
+            with pytest.raises(InputError) as error:
+                train_bundle(training(registry, tmp_path, stages=("encoder",)))
+            said.append(str(error.value))
+
+    train_bundle(training(registry, tmp_path, stages=("encoder",), report=first))
+    assert said[0].startswith("encoder: another process trains it in ")
+    assert said[0].endswith("; wait for that one, or give this one another --work")
