@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import define, field, frozen
+import torch
+from attrs import define, field
 
 from echosdk.bundle import MANIFEST as BUNDLE_MANIFEST
 from echosdk.bundle import Bundle
-from echosdk.devices import pick_device
+from echosdk.devices import pick_device, threads
 from echosdk.errors import InputError, PlanError
 from echosdk.evaluation.evaluate import evaluate
 from echosdk.evaluation.measurement import finite
@@ -31,7 +32,7 @@ from echosdk.integrity import file_digest, private_folder, write_whole
 from echosdk.interfaces import DataSource
 from echosdk.plugin_set import PluginSet, open_source, resolve
 from echosdk.privacy.audit import Audit, audit, refuse_other_data
-from echosdk.protocol_choices import Choices
+from echosdk.protocol_choices import Choices, Outcome, different
 from echosdk.registry import Registry
 from echosdk.report.scorecard import make_card, render_card_page, write_private_edition
 from echosdk.training.data import check_source
@@ -58,8 +59,18 @@ class Protocol:
 
     @cached_property
     def source(self) -> DataSource:
-        source: DataSource = open_source(self.registry, self.choices.data)
+        source: DataSource = open_source(self.registry, self.choices.sources[0])
         return source
+
+    @cached_property
+    def more(self) -> tuple[tuple[DataSource, str], ...]:
+        """The sources that are trained on besides, and their names."""
+        return tuple((open_source(self.registry, name), name) for name in self.choices.sources[1:])
+
+    @cached_property
+    def start(self) -> Bundle | None:
+        """The bundle from whose weights a training starts."""
+        return Bundle.open(self.choices.train.start, self.registry) if self.choices.train.start else None
 
     @cached_property
     def plugin_set(self) -> PluginSet:
@@ -92,9 +103,11 @@ class Protocol:
     def options(self) -> Options:
         chosen = attrs.asdict(self.choices.generate, recurse=False)
         del chosen["datasets"]
-        counted = {split: n for split, n in check_source(self.source).items() if n} if chosen["splits"] is None else {}
+        own = chosen["splits"] is None and chosen["like"] is None
+        counted = {split: n for split, n in check_source(self.source).items() if n} if own else None
+        labels = chosen["labels"] or ("uniform" if chosen["like"] is None else "empirical")
         return Options(
-            **{**chosen, "splits": chosen["splits"] or counted},
+            **{**chosen, "splits": chosen["splits"] or counted, "labels": labels},
             plugin_set=self.choices.plugin_set,
             bundle=self.bundle_name,
             use=self.choices.use,
@@ -119,19 +132,6 @@ class Protocol:
         return known
 
 
-@frozen(kw_only=True)
-class Outcome:
-    """How it ended. None where a step was not done; `ok` is False where a verdict is negative."""
-
-    policy_met: bool | None
-    verdict: str | None
-    report: Path | None
-
-    @property
-    def ok(self) -> bool:
-        return self.policy_met is not False and self.verdict in (None, "substitute")
-
-
 def run_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> Outcome:
     """Do the steps in their order; one that is done is not done again.
 
@@ -151,13 +151,10 @@ def run_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> Outcome:
         if there and known is not None:
             _differs(protocol, step, known["rests_on"], rests_on)
         private_folder(protocol.work)
-        begun = time.monotonic()
-        _DO[step](protocol)
-        seconds = time.monotonic() - begun
+        seconds = _do(protocol, step, rests_on)
         # What it was done with; of a training, the bundle is what it made
         record = {"rests_on": rests_on, "seconds": round(seconds, 1), "made": _made(protocol, step)}
-        folder = private_folder(protocol.work / "steps")
-        write_whole(folder / f"{step}.json", json.dumps(record, indent=1).encode(), mode=0o600)
+        write_whole(protocol.work / "steps" / f"{step}.json", json.dumps(record, indent=1).encode(), mode=0o600)
         protocol.say(f"protocol: {step} done in {seconds:.0f} s")
     results = current_results(protocol)
     wanted = set(chosen) | (set(RESULTS) if "report" in chosen else set())
@@ -170,13 +167,34 @@ def run_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> Outcome:
     )
 
 
+def _do(protocol: Protocol, step: str, rests_on: Mapping[str, Any]) -> float:
+    """Do a step, and return its seconds, with those of runs that were interrupted."""
+    running = private_folder(protocol.work / "steps") / f"{step}.running.json"
+    before = json.loads(running.read_text()) if running.is_file() else {}
+    seconds = before["seconds"] if before.get("rests_on") == rests_on else 0.0
+    begun = time.monotonic()
+    try:
+        _DO[step](protocol)
+    except BaseException:
+        record = {"rests_on": rests_on, "seconds": round(seconds + time.monotonic() - begun, 1)}
+        write_whole(running, json.dumps(record).encode(), mode=0o600)
+        raise
+    running.unlink(missing_ok=True)
+    return float(seconds + time.monotonic() - begun)
+
+
 def rests(protocol: Protocol, step: str) -> dict[str, Any]:
     """Return what a step's result depends on, as plain values: its choices, and what steps before it made."""
     choices, data = protocol.choices, protocol.source.fingerprint()
     if step == "train":
         if choices.bundle is not None:
             return {"bundle": protocol.bundle.digest}
-        how = {"seed": choices.seed, "dtype": choices.train.dtype, "references": choices.train.references}
+        chosen = choices.train
+        how: dict[str, Any] = {"seed": choices.seed, "dtype": chosen.dtype, "references": chosen.references}
+        if protocol.more:
+            how["more"] = [source.fingerprint() for source, _ in protocol.more]
+        if protocol.start is not None:
+            how["start"] = protocol.start.digest
         return _plain({"data": data, "plugin_set": protocol.plugin_set.to_plain(), **how})
     if not has_bundle(protocol):
         raise InputError(f"{step}: wants a bundle, which the step train makes; run that first: --step train")
@@ -196,11 +214,11 @@ def rests(protocol: Protocol, step: str) -> dict[str, Any]:
     common = {"bundle": bundle, "data": data, "dataset": dataset, "seed": choices.seed}
     if step == "validate":
         common["datasets"] = [file_digest(each / DATASET_MANIFEST) for each in protocol.datasets]
-    chosen = attrs.asdict(getattr(choices, step))
-    policy = chosen.get("policy")
+    asked = attrs.asdict(getattr(choices, step))
+    policy = asked.get("policy")
     if policy and "://" not in policy and Path(policy).is_file():
-        chosen["policy"] = file_digest(Path(policy))
-    return _plain({**common, **chosen})
+        asked["policy"] = file_digest(Path(policy))
+    return _plain({**common, **asked})
 
 
 def current_results(protocol: Protocol) -> dict[str, dict[str, Any] | None]:
@@ -219,24 +237,26 @@ def _train(protocol: Protocol) -> None:
     if choices.bundle is not None:
         protocol.say(f"train: the bundle {choices.bundle} is taken as it is")
         return
-    train_bundle(
-        Training(
-            plugin_set=protocol.plugin_set,
-            registry=protocol.registry,
-            source=protocol.source,
-            source_name=choices.data,
-            skip_bad=choices.train.skip_bad,
-            out=protocol.work / "bundle",
-            work=protocol.work / "train",
-            seed=choices.seed,
-            references_a_clip=choices.train.references,
-            device=protocol.device,
-            dtype=choices.train.dtype,
-            progress=protocol.progress,
-            switches=choices.train.switches,
-            report=protocol.say,
-        )
+    training = Training(
+        plugin_set=protocol.plugin_set,
+        registry=protocol.registry,
+        source=protocol.source,
+        source_name=choices.sources[0],
+        more=protocol.more,
+        start=protocol.start,
+        skip_bad=choices.train.skip_bad,
+        out=protocol.work / "bundle",
+        work=protocol.work / "train",
+        seed=choices.seed,
+        references_a_clip=choices.train.references,
+        device=protocol.device,
+        dtype=choices.train.dtype,
+        progress=protocol.progress,
+        switches=choices.train.switches,
+        report=protocol.say,
     )
+    with threads(choices.train.threads or torch.get_num_threads()):
+        train_bundle(training)
 
 
 def _generate(protocol: Protocol) -> None:
@@ -257,11 +277,11 @@ def _generate(protocol: Protocol) -> None:
 def _audit(protocol: Protocol) -> None:
     asked = Audit(
         out=str(protocol.dataset),
-        source=protocol.choices.data,
+        source=protocol.choices.sources[0],
         bundle=protocol.bundle_name,
         seed=protocol.choices.seed,
         device=protocol.device,
-        **attrs.asdict(protocol.choices.audit),
+        **protocol.choices.audit.words(),
     )
     _write(protocol.result_files["audit"], audit(asked, protocol.registry, protocol.say))
 
@@ -270,7 +290,7 @@ def _evaluate(protocol: Protocol) -> None:
     found = evaluate(
         str(protocol.dataset),
         protocol.source,
-        protocol.choices.data,
+        protocol.choices.sources[0],
         bundle=protocol.bundle_name,
         **attrs.asdict(protocol.choices.evaluate),
         seed=protocol.choices.seed,
@@ -285,7 +305,7 @@ def _validate(protocol: Protocol) -> None:
     found = validate(
         [str(place) for place in protocol.datasets],
         protocol.source,
-        protocol.choices.data,
+        protocol.choices.sources[0],
         protocol.work / "validate",
         protocol.wanted,
         registry=protocol.registry,
@@ -317,19 +337,17 @@ _DO: dict[str, Callable[[Protocol], None]] = {
 
 
 def _check_places(protocol: Protocol) -> None:
-    out, work, private = (
-        path.resolve() if path else None for path in (protocol.out, protocol.work, protocol.private_audit)
-    )
-    assert out is not None
-    for name, path in (("--work", work), ("--private-audit", private)):
-        if path is not None and path.is_relative_to(out):
+    second = protocol.choices.audit.second_network
+    places = {"--work": protocol.work, "--private-audit": protocol.private_audit, "audit.second_network": second}
+    for name, path in places.items():
+        if path is not None and Path(path).resolve().is_relative_to(protocol.out.resolve()):
             raise InputError(f"{name} {path}: lies inside {protocol.out}, which people may read; choose another place")
 
 
 def check_bundle(protocol: Protocol, steps: Sequence[str]) -> None:
     """Raise where an audit is wanted that would refuse the bundle in hours: it was trained on other data."""
     if "audit" in steps and protocol.choices.bundle is not None:
-        refuse_other_data(protocol.bundle, protocol.source, protocol.choices.data)
+        refuse_other_data(protocol.bundle, protocol.source, protocol.choices.sources[0])
 
 
 def has_bundle(protocol: Protocol) -> bool:
@@ -366,18 +384,6 @@ def _differs(protocol: Protocol, step: str, before: Mapping[str, Any], now: Mapp
             f"{protocol.out}: the step {step} was done with other {names}; choose another --out, or remove {place}"
         )
     protocol.say(f"protocol: {step} was done with other {names}; it is done again")
-
-
-def different(before: Mapping[str, Any], now: Mapping[str, Any], under: str = "") -> list[str]:
-    """Return the dotted names of what differs."""
-    found = []
-    for key in {**before, **now}:
-        one, other = before.get(key), now.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += different(one, other, f"{under}{key}.")
-        elif one != other:
-            found.append(f"{under}{key}")
-    return found
 
 
 def _write(path: Path, plain: Mapping[str, Any]) -> None:

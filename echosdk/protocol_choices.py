@@ -1,4 +1,4 @@
-"""Every choice of `echosdk protocol`, as one TOML file holds them.
+"""Every choice of `echosdk protocol`, as one TOML file holds them; and how it ended.
 
 ```toml
 data = "phantom?patients=800&frames=32&fps=16&videos=2"
@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, optional
 
 from echosdk.documents import read_toml
 from echosdk.errors import InputError
@@ -37,18 +37,21 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 @frozen(kw_only=True)
 class Train:
-    """How the bundle is trained, where none is taken."""
+    """How the bundle is trained, where none is taken. `start` is the bundle of `--from`: each stage starts from it."""
 
     dtype: Dtype = "float32"
     references: int = field(default=4, validator=ge(1))
     skip_bad: bool = False
+    start: str | None = None
+    threads: int | None = field(default=None, validator=optional(ge(1)))
     switches: Switches = Switches()
 
 
 @frozen(kw_only=True)
 class Generate:
-    """What is generated. `splits` None is as many videos as the real data has of each split.
+    """What is generated. `splits` None is as many videos as the real data has of each split, or those of `like`.
 
+    `labels` None is empirical with `like`, a real dataset that is mirrored, and uniform without.
     `datasets` above 1 makes further ones with the next seeds, which are compared too and are no part of what is shared.
     """
 
@@ -61,7 +64,8 @@ class Generate:
     threads: int = field(default=1, validator=ge(1))
     dtype: Dtype | None = None
     format: Literal["mp4", "avi", "mkv", "npy"] = "mp4"
-    labels: str = "uniform"
+    labels: Literal["uniform", "empirical"] | None = None
+    like: str | None = None
 
     @splits.validator
     def _check(self, _attribute: object, splits: Mapping[str, int] | None) -> None:
@@ -72,12 +76,27 @@ class Generate:
 
 @frozen(kw_only=True)
 class AuditChoices:
-    """How much of it is audited, and what it must show: a policy file, None for echosdk's own."""
+    """How much of it is audited, and what it must show: a policy file, None for echosdk's own.
+
+    See `echosdk audit`; `use` and `set` are of the filter alone.
+    """
 
     policy: str | None = None
     patients: int = field(default=3000, validator=ge(1))
     videos: int = field(default=100, validator=ge(0))
     frames: int = field(default=4, validator=ge(1))
+    stills: int = field(default=300, validator=ge(0))
+    probe_patients: int = field(default=0, validator=ge(0))
+    anatomy_patients: int | None = field(default=None, validator=optional(ge(10)))
+    second_network: str | None = None
+    use: tuple[str, ...] = ()
+    set_: tuple[str, ...] = field(default=(), alias="set")
+
+    def words(self) -> dict[str, Any]:
+        """Return them as `echosdk.privacy.audit.Audit` takes them."""
+        chosen = attrs.asdict(self)
+        second = Path(self.second_network) if self.second_network else None
+        return chosen | {"anatomy_patients": self.anatomy_patients or 0, "second_network": second}
 
 
 @frozen(kw_only=True)
@@ -112,9 +131,12 @@ class Validate:
 
 @frozen(kw_only=True)
 class Choices:
-    """All of them. `use` and `set` change the plugin set, as on the command line."""
+    """All of them. `use` and `set` change the plugin set, as on the command line.
 
-    data: str
+    `data` is one source, or several: all are trained on, and the first is mirrored, audited and compared.
+    """
+
+    data: str | tuple[str, ...] = field()
     bundle: str | None = None
     plugin_set: str = "default"
     use: tuple[str, ...] = ()
@@ -126,6 +148,28 @@ class Choices:
     audit: AuditChoices = AuditChoices()
     evaluate: Evaluate = Evaluate()
     validate: Validate = Validate()
+
+    @data.validator
+    def _check(self, _attribute: object, data: str | tuple[str, ...]) -> None:
+        if not data or not all(data):
+            raise ValueError("data: names no source")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.data,) if isinstance(self.data, str) else self.data
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """How it ended. None where a step was not done; `ok` is False where a verdict is negative."""
+
+    policy_met: bool | None
+    verdict: str | None
+    report: Path | None
+
+    @property
+    def ok(self) -> bool:
+        return self.policy_met is not False and self.verdict in (None, "substitute")
 
 
 def read_choices(path: Path | None, given: Mapping[str, Any]) -> Choices:
@@ -153,3 +197,15 @@ def read_choices(path: Path | None, given: Mapping[str, Any]) -> Choices:
         return Choices(**read)
     except (ValueError, TypeError) as error:
         raise InputError(f"{where or 'the choices'}: {error.args[0] if error.args else error}") from error
+
+
+def different(before: Mapping[str, Any], now: Mapping[str, Any], under: str = "") -> list[str]:
+    """Return the dotted names of what differs."""
+    found = []
+    for key in {**before, **now}:
+        one, other = before.get(key), now.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += different(one, other, f"{under}{key}.")
+        elif one != other:
+            found.append(f"{under}{key}")
+    return found

@@ -29,7 +29,7 @@ FLOORS = (
     ("registry",),
     ("plugin_set", "bundle", "plugin_listing", "plugin_template"),
     ("generation", "training", "evaluation", "privacy", "report", "export"),
-    ("protocol", "protocol_choices", "protocol_plan", "testing", "doctor"),
+    ("protocol", "protocol_choices", "protocol_plan", "protocol_times", "testing", "doctor"),
     ("cli", "__main__"),
 )
 """A room imports from its own floor and those above it in this list; the package's own `__init__` from `registry` up."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 import pytest
 import torch
 from jsonschema import Draft202012Validator
@@ -17,11 +18,15 @@ from jsonschema import Draft202012Validator
 import echosdk
 from echosdk import Registry
 from echosdk.bundle import Bundle
+from echosdk.cli import app
 from echosdk.generation.estimate import seconds_a_video
 from echosdk.generation.generate import make_plan
-from echosdk.protocol import STEPS, Outcome, Protocol, run_protocol
-from echosdk.protocol_choices import Choices, Generate, Validate, read_choices
-from echosdk.protocol_plan import plan_protocol
+from echosdk.interfaces import Switches
+from echosdk.plugin_set import open_source
+from echosdk.protocol import _DO, STEPS, Protocol, rests, run_protocol
+from echosdk.protocol_choices import AuditChoices, Choices, Evaluate, Generate, Outcome, Validate, read_choices
+from echosdk.protocol_plan import _estimate, plan_protocol
+from echosdk.protocol_times import Times, audit_seconds, validate_seconds
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to Python
 
@@ -180,8 +185,14 @@ def test_private_places_inside_what_people_read_are_refused(done: Done) -> None:
 
 
 def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_recorded(
-    run_echosdk: Any, registry: Registry, tmp_path: Path
+    run_echosdk: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for step in ("generate", "audit", "evaluate"):
+        monkeypatch.setattr(f"echosdk.protocol_plan.{step}_seconds", lambda times: (60.0, "it was timed"))
+    steps: list[float | None] = []
+    monkeypatch.setattr(
+        "echosdk.protocol_plan.validate_seconds", lambda *words: (steps.append(words[-1]), (60.0, "it was timed"))[1]
+    )
     phantom = Bundle.open("phantom", registry).folder
     shutil.copytree(phantom, tmp_path / "bundle")
     text = (phantom / "bundle.json").read_text()
@@ -195,23 +206,166 @@ def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_reco
     told = run_echosdk(*words, "--plugin-set", str(tmp_path / "set.toml"))
     assert told.status == 0, told.err
     rows = {line.split()[0]: line for line in told.out.splitlines()[1:]}
-    assert list(rows) == list(STEPS)
-    seconds = {kind: stage["provenance"]["facts"]["seconds"] for kind, stage in json.loads(text)["stages"].items()}
-    minutes = f"{sum(seconds.values()) / 60:.0f}"
+    assert list(rows) == [*STEPS, "total"]
+    facts = {kind: stage["provenance"]["facts"] for kind, stage in json.loads(text)["stages"].items()}
+    seconds = sum(each["seconds"] for each in facts.values())
     basis = f"the bundle {tmp_path / 'bundle'} recorded its training's seconds"
-    assert f"about {minutes} min (estimate: {basis})" in rows["train"]
+    assert f"about {seconds / 60:.0f} min (estimate: {basis})" in rows["train"]
     assert "train 1800, val 300, test 300" in rows["generate"]
-    assert "not known" in rows["generate"]
+    assert "about 1 min (estimate: it was timed)" in rows["generate"]
     assert "9 trainings of ef-regressor" in rows["validate"]
+    assert f"about {(seconds + 250) / 60:.0f} min (estimate)" in rows["total"]
     planned = json.loads(run_echosdk(*words, "--bundle", str(tmp_path / "bundle"), "--json").out)
-    assert planned[1]["seconds"] > 0
-    assert planned[1]["basis"].startswith("one denoising step was timed here")
-    assert planned[2]["seconds"] is None
-    assert planned[4]["seconds"] == pytest.approx(9 * seconds["downstream_validator"])
-    elsewhere = json.loads(run_echosdk(*words, "--bundle", "phantom", "--json").out)
-    assert elsewhere[4]["seconds"] is None, "on another device a training takes another time"
+    assert [each["seconds"] for each in planned] == [10.0, 60.0, 60.0, 60.0, 60.0, 10.0]
+    validator = facts["downstream_validator"]
+    assert steps == [pytest.approx(validator["seconds"] / validator["steps"])] * 2
+    run_echosdk(*words, "--bundle", "phantom", "--json")
+    assert steps[2] is None, "on another device a step takes another time, and two are timed"
+    other = run_echosdk(*words, "--plugin-set", "default-tiny")
+    assert "not known: no bundle of these shapes is here to time it with" in other.out
+    assert "(estimate), without train, generate, audit, evaluate, validate" in other.out.splitlines()[-1]
     assert not (tmp_path / "o").exists()
     assert not (tmp_path / "o.work").exists()
+
+
+def test_a_dry_run_times_every_step_where_nothing_was_done_yet(done: Done, tmp_path: Path) -> None:
+    taken = str(done.protocol.work / "bundle")
+    choices = attrs.evolve(
+        done.protocol.choices,
+        bundle=taken,
+        evaluate=Evaluate(stills=True, real_stills=True, reconstructions=True),
+        audit=AuditChoices(probe_patients=3, anatomy_patients=10, second_network=str(tmp_path / "second")),
+    )
+    protocol = done.again(choices=choices, out=tmp_path / "o", work=tmp_path / "w")[0]
+    planned = {each.step: each for each in plan_protocol(protocol)}
+    assert all(each.seconds and each.seconds > 0 for each in planned.values()), planned
+    assert "training the reader of anatomy is not in it" in planned["audit"].basis
+    assert "two optimiser steps were timed" in planned["validate"].basis
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_time_of_steps_grows_with_what_is_asked(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = Times(done.protocol, done.protocol.bundle)
+    for name in ("a_reading", "an_encoding", "a_decoding", "a_calibration", "a_verdict", "a_still", "a_pair", "a_prediction"):
+        monkeypatch.setattr(Times, name, 0.0)
+    monkeypatch.setattr(Times, "a_loss", lambda *_: 0.0)
+    monkeypatch.setattr(Times, "a_reading", 1.0)
+    assert audit_seconds(times)[0] > 0
+    seconds, _ = validate_seconds(times, done.protocol.plugin_set, 3, 2.0)
+    steps = done.protocol.plugin_set.choices["downstream_validator"].parameters["recipe"]["steps"]
+    clips = sum(sum(of.values()) for of in times.clips.values())
+    assert seconds >= 3 * 2.0 * steps + clips
+    assert validate_seconds(times, done.protocol.plugin_set, 6, 2.0)[0] - clips == pytest.approx(2 * (seconds - clips))
+
+
+def test_the_time_of_interrupted_runs_is_counted_and_used_where_nothing_changed(
+    done: Done, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("echosdk.protocol.time.monotonic", lambda: float(next(clock)))
+
+    def interrupted(_: Protocol) -> None:
+        raise KeyboardInterrupt
+
+    choices = attrs.evolve(done.protocol.choices, evaluate=Evaluate(videos=1))
+    protocol = done.again(choices=choices)[0]
+    before, found = done.protocol.record("evaluate"), (done.out / "evaluate.json").read_bytes()
+    record = done.protocol.work / "steps" / "evaluate.json"
+    monkeypatch.setitem(_DO, "evaluate", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_protocol(protocol, ["evaluate"])
+    monkeypatch.setitem(_DO, "evaluate", lambda _: None)
+    try:
+        run_protocol(protocol, ["evaluate"])
+        known = protocol.record("evaluate")
+        assert known is not None
+        assert known["seconds"] == 30
+        assert not (record.parent / "evaluate.running.json").exists()
+        estimated = _estimate(protocol, "evaluate", None)
+        assert estimated == (30, "it took so long here before")
+        assert _estimate(done.protocol, "evaluate", None)[0] is None, "that was with other choices"
+    finally:
+        record.write_text(json.dumps(before))
+        (done.out / "evaluate.json").write_bytes(found)
+
+
+def test_a_private_audit_given_after_generating_is_said_not_to_be_there(done: Done, tmp_path: Path) -> None:
+    report = done.out / "report.html"
+    before = report.read_bytes(), (done.out / "report.json").read_bytes(), done.protocol.record("report")
+    try:
+        run_protocol(done.again(private_audit=tmp_path / "later" / "private")[0], ["report"])
+        page = (tmp_path / "later" / "private" / "report.html").read_text()
+        assert "Not recorded: generate with --private-audit." in page
+        assert "Nothing was rejected." not in page
+    finally:
+        report.write_bytes(before[0])
+        (done.out / "report.json").write_bytes(before[1])
+        (done.protocol.work / "steps" / "report.json").write_text(json.dumps(before[2]))
+
+
+ELSEWHERE = {
+    "train": {
+        "out": "in --work", "work": "--work", "stages": "a protocol wants all", "plugin_set_name": "at the top", "use": "at the top",
+        "set_": "at the top", "data": "at the top", "seed": "at the top", "device": "at the top",
+    },
+    "generate": {
+        "out": "in --out", "plugin_set_name": "at the top", "use": "at the top", "set_": "at the top", "bundle": "at the top",
+        "seed": "at the top", "device": "at the top", "num_videos": "splits", "executor": "there is one",
+        "workers": "--workers", "shards": "of array jobs", "no_privacy_filter": "its audit would have nothing to ask",
+        "private_audit": "--private-audit", "as_json": "--json",
+    },
+    "audit": {"out": "in --out", "data": "at the top", "bundle": "at the top", "seed": "at the top", "device": "at the top", "as_json": "--json"},
+    "evaluate": {"out": "in --out", "data": "at the top", "bundle": "at the top", "seed": "at the top", "device": "at the top", "as_json": "--json"},
+    "validate": {
+        "outs": "in --out", "data": "at the top", "bundle": "at the top", "seed": "at the top", "device": "at the top",
+        "plugin_set_name": "at the top", "work": "--work", "as_json": "--json",
+    },
+}  # fmt: skip
+"""Options that are no key under their command's heading, and where they are instead."""
+RENAMED = {"frames": "num_frames", "format_": "format", "compile_": "compile", "set_": "set", "no_reconstruction": "reconstruct"}
+ALONE = {"generate": {"datasets"}, "validate": {"resamples"}, "train": {"switches"}}
+"""Keys that are no option of the command."""
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_every_option_of_a_step_is_a_choice(name: str) -> None:
+    command = app.get_command(click.Context(app), name)
+    assert command is not None
+    options = {str(option.name) for option in command.params} - {"help"}
+    assert set(ELSEWHERE[name]) <= options
+    renamed = {**RENAMED, **({"frames": "frames"} if name == "audit" else {})}
+    wanted = {renamed.get(option, option) for option in options - set(ELSEWHERE[name])}
+    of = attrs.fields(type(getattr(Choices(data="phantom"), name)))
+    keys = {str(one.alias) for one in of}
+    if name == "train":
+        keys |= {one.name for one in attrs.fields(Switches)}
+    assert wanted == keys - ALONE.get(name, set())
+
+
+def test_several_sources_are_trained_on_and_the_first_is_audited(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "choices.toml"
+    path.write_text('data = ["phantom?patients=24&frames=12&size=32", "phantom?patients=12&frames=12&size=32"]\n[train]\nstart = "phantom"')
+    choices = read_choices(path, {})
+    protocol = Protocol(choices=choices, out=tmp_path / "o", work=tmp_path / "w", registry=registry)
+    first, second = (open_source(registry, name) for name in choices.sources)
+    assert protocol.source.fingerprint() == first.fingerprint()
+    rested = rests(protocol, "train")
+    assert rested["data"] == first.fingerprint()
+    assert rested["more"] == [second.fingerprint()]
+    assert rested["start"] == Bundle.open("phantom", registry).digest
+    handed: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("echosdk.protocol.train_bundle", handed.append)
+        _DO["train"](protocol)
+    assert [name for _, name in handed[0].more] == [choices.sources[1]]
+    assert handed[0].start is not None
+
+
+def test_a_mirrored_dataset_gives_counts_and_labels(done: Done) -> None:
+    like = attrs.evolve(done.protocol.choices, generate=Generate(like="phantom?patients=24&frames=12&fps=16&size=32"))
+    options = done.again(choices=like)[0].options
+    assert (options.splits, options.labels, options.like) == (None, "empirical", like.generate.like)
 
 
 @pytest.mark.parametrize("how", [(), ("--dry-run",)])
@@ -273,6 +427,7 @@ WRONG = {
     "choice": ('[train]\ndtype = "float8"', "wrong.toml: train.dtype: no such value 'float8'; "),
     "value": ("[validate]\nseeds = 1", "wrong.toml: validate: 'seeds' must be >= 2"),
     "split": ("[generate]\nsplits = { tests = 1 }", "wrong.toml: generate: splits.tests: no such split; choose from train"),
+    "empty data": ("data = []", "wrong.toml: data: names no source"),
     "no data": ("seed = 1", "--data SOURCE is missing"),
     "no TOML": ("seed =", "wrong.toml: not valid TOML"),
 }

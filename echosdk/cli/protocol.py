@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 @click.command("protocol")
-@click.option("--data", metavar="SOURCE", help="The real data: NAME[:LOCATION][?key=value&...]")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="SOURCE",
+    help="The real data: NAME[:LOCATION][?key=value&...]; may be repeated as for train: the first is audited.",
+)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for dataset and report."
 )
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1), help="Processes that generate [default: one a CPU core].")
 @options.as_json
 def command(
-    data: str | None,
+    data: tuple[str, ...],
     out: Path,
     config: Path | None,
     bundle: str | None,
@@ -71,7 +76,7 @@ def command(
     from echosdk.protocol_choices import read_choices
     from echosdk.protocol_plan import plan_protocol
 
-    given = {"data": data, "bundle": bundle, "plugin_set": plugin_set, "seed": seed, "device": device}
+    given = {"data": data or None, "bundle": bundle, "plugin_set": plugin_set, "seed": seed, "device": device}
     choices = read_choices(config, {name: value for name, value in given.items() if value is not None})
     protocol = Protocol(
         choices=choices,
@@ -107,14 +112,25 @@ def _print_plan(planned: list[Planned], as_json: bool) -> None:
         return
     options.table(
         ("step", "state", "expected time", "what"),
-        [(each.step, each.state, _time(each), each.what) for each in planned],
+        [*((each.step, each.state, _time(each), each.what) for each in planned), ("total", "", _total(planned), "")],
     )
+
+
+def _total(planned: list[Planned]) -> str:
+    unknown = [each.step for each in planned if each.seconds is None]
+    seconds = sum(each.seconds for each in planned if each.seconds is not None)
+    return f"about {_said(seconds)} (estimate)" + (f", without {', '.join(unknown)}" if unknown else "")
 
 
 def _time(each: Planned) -> str:
     if each.state == "done":
         return "-"
     if each.seconds is None:
-        return "not known"
-    said = f"{each.seconds / 3600:.1f} h" if each.seconds >= 3600 else f"{each.seconds / 60:.0f} min"
-    return f"about {said if each.seconds >= 60 else '1 min at most'} (estimate: {each.basis})"
+        return f"not known: {each.basis}"
+    return f"about {_said(each.seconds)} (estimate: {each.basis})"
+
+
+def _said(seconds: float) -> str:
+    if seconds < 60:
+        return "1 min at most"
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from echosdk.errors import InputError
 from echosdk.generation.dataset import read_manifest, read_samples
 from echosdk.generation.files import Folder
+from echosdk.generation.plan import Plan
+from echosdk.generation.shards import AUDITED_PLAN
+from echosdk.integrity import private_folder
 from echosdk.privacy.section import section as audit_section
 from echosdk.published import last_part
 from echosdk.report.figures import BETTER, figure, missing, number
 from echosdk.report.page import Html, count, element, facts, join, render_page, section, table
-from echosdk.report.pictures import courses_section, picture
+from echosdk.report.pictures import MAX_COURSES, courses_section, picture
 from echosdk.report.plots import STYLES, curves, distances
-from echosdk.report.preview import filter_section, labels_section, origin_section, videos_section
+from echosdk.report.preview import filter_section, labels_section, origin_section, spread, videos_section
 from echosdk.report.usefulness import distribution_charts, reading_section, usefulness_sentence, verdict_section
 
 SCHEMA_VERSION = 1
@@ -30,6 +34,7 @@ MAX_REJECTED = 48
 NOT_DONE = "not done"
 PRIVATE = "PRIVATE: this edition holds what undoes the privacy filter. Keep it as you keep the real data."
 EVIDENCE = "This page is evidence for your own assessment, not a certificate."
+UNRECORDED = "Not recorded: generate with --private-audit."
 KEPT_OF_MANIFEST = ("plan", "counts", "rejected", "labels", "trained_on", "versions", "hardware")
 
 
@@ -68,7 +73,9 @@ def render_card_page(card: Mapping[str, Any], dataset: Folder, private: Sequence
     manifest, validation, audit = card["dataset"], card["validation"], card["audit"]
     total = manifest["counts"]["samples"]
     extension = manifest["plan"]["format"]
-    samples, videos = _samples(dataset, extension)
+    samples = _samples(dataset)
+    shown = [*spread(samples, manifest["labels"], MAX_VIDEOS), *spread(samples, manifest["labels"], MAX_COURSES)]
+    videos = _videos(dataset, {row["key"] for row in shown}, extension)
     beside = distribution_charts(validation, manifest["labels"]) if validation else []
     parts = [
         _header(card, total),
@@ -90,8 +97,15 @@ def render_card_page(card: Mapping[str, Any], dataset: Folder, private: Sequence
 
 
 def write_private_edition(card: Mapping[str, Any], dataset: Folder, audit: Path) -> Path:
-    """Write the page with what the private audit in this folder holds, to the same folder, for its owner alone."""
-    page = render_card_page(card, dataset, [private_section(audit)])
+    """Write the page with what the private audit in this folder holds, to the same folder, for its owner alone.
+
+    The folder is made where there is none. Raises `InputError` where it holds the audit of another dataset.
+    """
+    private_folder(audit)
+    of = audit / AUDITED_PLAN
+    if of.is_file() and of.read_text().strip() != Plan.of_public(card["dataset"]["plan"]).digest:
+        raise InputError(f"--private-audit {audit}: holds the audit of another dataset; choose another place")
+    page = render_card_page(card, dataset, [private_section(audit, card["dataset"]["rejected"])])
     path = audit / "report.html"
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -99,8 +113,12 @@ def write_private_edition(card: Mapping[str, Any], dataset: Folder, audit: Path)
     return path
 
 
-def private_section(audit: Path) -> Html:
-    """Return the filter's distances with tau, and examples of what it rejected, as far as they were recorded."""
+def private_section(audit: Path, counted: Mapping[str, Any]) -> Html:
+    """Return the filter's distances with tau, and examples of what it rejected, as far as they were recorded.
+
+    `counted` is what the manifest says of rejections; nothing where it does not tell.
+    """
+    shards = 0
     kept: list[float] = []
     rejected: dict[str, list[float]] = {"still": [], "video": []}
     tau: dict[str, float] = {}
@@ -109,6 +127,7 @@ def private_section(audit: Path) -> Html:
         shard = json.loads(path.read_text())
         if not isinstance(shard, dict) or "samples" not in shard:
             continue
+        shards += 1
         tau |= shard["tau"] or {}
         kept += [row["distance"] for row in shard["samples"] if row["distance"] is not None]
         for row in shard["rejected"]:
@@ -126,11 +145,15 @@ def private_section(audit: Path) -> Html:
     charts = element("div", *parts, class_="charts") if parts else element("p", "No distance was recorded here.")
     total = sum(map(len, rejected.values()))
     said = f"{len(pictures)} of {total} rejected are shown: what came too near to a training patient."
+    said = said if total else "Nothing was rejected." if shards else UNRECORDED
+    if lacking := max(0, sum(rate["hits"] for rate in counted.values()) - total):
+        said = said if total else UNRECORDED
+        said = f"Of {count(lacking)} rejected stills and videos nothing is recorded here. {said}"
     return section(
         "What the filter saw (private)",
         element("p", "Of a video the smallest distance of its frames counts. Whoever has these can undo the filter."),
         charts,
-        element("p", said if total else "Nothing was rejected."),
+        element("p", said),
         element("div", *pictures, class_="pictures") if pictures else "",
     )
 
@@ -221,15 +244,23 @@ def _steps(card: Mapping[str, Any]) -> Html:
     return section("How long the steps took" if took else "For a machine", *parts, element("p", where, class_="quiet"))
 
 
-def _samples(dataset: Folder, extension: str) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Return a row for every sample, and its video file."""
-    rows, videos = [], {}
-    for entry in read_manifest(dataset)["shards"]:
-        for sample in read_samples(dataset.read(f"{entry['shard']}.tar")):
-            key = sample["__key__"]
-            rows.append({"key": key, **json.loads(sample["json"])})
-            videos[key] = sample[extension]
-    return rows, videos
+def _samples(dataset: Folder) -> list[dict[str, Any]]:
+    """Return a row for every sample."""
+    return [
+        {"key": sample["__key__"], **json.loads(sample["json"])}
+        for entry in read_manifest(dataset)["shards"]
+        for sample in read_samples(dataset.read(f"{entry['shard']}.tar"))
+    ]
+
+
+def _videos(dataset: Folder, keys: Collection[str], extension: str) -> dict[str, bytes]:
+    """Return the video files of some samples: no others are kept, for a dataset may be larger than memory."""
+    return {
+        sample["__key__"]: sample[extension]
+        for entry in read_manifest(dataset)["shards"]
+        for sample in read_samples(dataset.read(f"{entry['shard']}.tar"))
+        if sample["__key__"] in keys
+    }
 
 
 def _said(row: Mapping[str, Any]) -> str:

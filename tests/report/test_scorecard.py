@@ -14,6 +14,7 @@ import pytest
 
 from echosdk import Label, Registry
 from echosdk.bundle import Bundle
+from echosdk.errors import InputError
 from echosdk.evaluation.agreement import make_agreement
 from echosdk.evaluation.intervals import mean_interval
 from echosdk.evaluation.measurement import finite
@@ -22,6 +23,8 @@ from echosdk.evaluation.rows import make_row
 from echosdk.evaluation.validate import Validation
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
+from echosdk.generation.shards import AUDITED_PLAN, rate
+from echosdk.report import scorecard
 from echosdk.report.pictures import course, png
 from echosdk.report.plots import bland_altman, curves, distances, interval, scatter
 from echosdk.report.scorecard import make_card, render_card_page, write_private_edition
@@ -201,6 +204,36 @@ def test_the_private_edition_holds_tau_and_what_was_rejected_and_is_for_its_owne
     assert "tau" not in public.split()
     assert "Nothing was rejected." not in public
     assert distances("T", [], [0.1], 0.2).count("rejected") >= 1
+
+
+def test_a_private_audit_that_was_not_recorded_is_said_and_no_rejection_denied(dataset: Path, tmp_path: Path) -> None:
+    card = card_of(dataset)
+    card["dataset"]["rejected"] = {"stills": rate(3, 9), "videos": rate(1, 6)}
+    page = write_private_edition(card, Folder.at(str(dataset)), tmp_path / "not" / "there").read_text()
+    assert "Of 4 rejected stills and videos nothing is recorded here. Not recorded: generate with --private-audit." in page
+    assert "Nothing was rejected." not in page
+    assert (tmp_path / "not" / "there").stat().st_mode & 0o777 == 0o700
+    card["dataset"]["rejected"] = {}
+    page = write_private_edition(card, Folder.at(str(dataset)), tmp_path / "empty").read_text()
+    assert "<p>Not recorded: generate with --private-audit.</p>" in page
+
+
+def test_the_private_audit_of_another_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / AUDITED_PLAN).write_text("another\n")
+    with pytest.raises(InputError, match="holds the audit of another dataset"):
+        write_private_edition(card_of(dataset), Folder.at(str(dataset)), tmp_path)
+
+
+def test_only_the_videos_that_are_shown_are_kept(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    read = scorecard._videos
+    monkeypatch.setattr(scorecard, "MAX_VIDEOS", 1)
+    monkeypatch.setattr(scorecard, "MAX_COURSES", 1)
+    monkeypatch.setattr(scorecard, "courses_section", lambda *_: "")
+    monkeypatch.setattr(scorecard, "_videos", lambda *words: kept.append(read(*words)) or kept[0])
+    assert page_of(dataset).count("<video") == 1
+    assert len(kept[0]) == 1
+    assert all("mp4" not in row for row in scorecard._samples(Folder.at(str(dataset))))
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 5, 3)])
