@@ -93,7 +93,7 @@ def command(
     """Train on the dataset OUT and on real data, and compare the two on the same real test patients.
 
     The verdict is `substitute`, `worse` or `not shown`; the exit status is 0 for the first and 1 for the others.
-    Several OUT are several datasets of one kind. Ctrl-C is safe: the same command goes on where it stopped.
+    Several OUT are datasets that differ in their seed alone. Ctrl-C is safe: the same command goes on where it stopped.
     """
     from echosdk.errors import InputError
     from echosdk.evaluation.validate import FRACTIONS, Wanted, validate
@@ -147,6 +147,7 @@ def _print(found: Validation) -> None:
         f"{found.label}: mean absolute error of {found.validator}, synthetic minus real: {it.difference:+.2f}{unit}, "
         f"95 % interval {it.low:+.2f} to {it.high:+.2f}; margin {it.margin:g}{unit}"
     )
+    click.echo(found.margin_from)
     click.echo(
         f"{it.patients} test patients, {it.seeds} seeds, {it.datasets} dataset{'s' if it.datasets > 1 else ''}; "
         f"{it.df:.1f} degrees of freedom; p (not inferior) {it.p_noninferior:.3g}, "
@@ -155,7 +156,8 @@ def _print(found: Validation) -> None:
     click.echo(f"power at this size, were there no difference: {it.power:.0%}; 80 % would need")
     for size in found.needed:
         many = f"{size.patients} test patients" if size.patients else "more test patients than there can be"
-        click.echo(f"  with {size.seeds} seeds: {many}")
+        of = f" of each of {size.datasets} datasets" if it.datasets > 1 else ""
+        click.echo(f"  with {size.seeds} seeds{of}: {many}")
     click.echo()
     head = ("trained on", "tested on", "n", "R2", "MAE", "RMSE", "MAE by seed", "MAE minus that of")
     rows = []
@@ -167,6 +169,11 @@ def _print(found: Validation) -> None:
         )
         rows.append((row.trained_on, row.tested_on, str(row.mae.n), *figures, by_seed, minus or "-"))
     options.table(head, rows)
+    for row in found.rows:
+        if row.note:
+            click.echo(f"{row.trained_on}: {row.note}")
+    if it.datasets > 1:
+        click.echo("; ".join(f"synthetic {number} is {name}" for number, name in enumerate(found.datasets, 1)))
     areas = [(each, roc) for each in found.agreements for roc in each.roc]
     if areas:
         click.echo()

@@ -1,7 +1,9 @@
 """The trainings that are compared, and what each made of the test videos.
 
-Every arm is trained by the same component with the same seeds, budget and rule of selection; it selects on validation
-data of its own kind, so the synthetic arm sees no real video before its test.
+Every arm is trained by the same component with the same budget and rule of selection, which is the component's own: it
+is given validation data of the arm's kind, so the synthetic arm sees no real video before its test. The seeds are the
+same for all arms but those of a second and further dataset, which have their own: what one seed does to all datasets
+would else be taken for what datasets have in common.
 """
 
 from __future__ import annotations
@@ -44,17 +46,23 @@ from echosdk.seeding import seed_of
 
 KIND = "downstream_validator"
 ENCODE_BATCH = 32
+PREDICTED_AT_ONCE = 50
+"""Clips after which predictions are kept, and a line says how far they are."""
 Clips = Sequence[CachedClip]
 
 
 @frozen(kw_only=True)
 class Arm:
-    """One thing to train on: `fingerprint` says which data it is, and belongs to the name of what comes of it."""
+    """One thing to train on: `fingerprint` says which data it is, and belongs to the name of what comes of it.
+
+    `dataset` counts generated datasets from 0; those above have seeds of their own.
+    """
 
     name: str
     train: Clips = field(repr=False)
     val: Clips = field(repr=False)
     fingerprint: str
+    dataset: int = 0
 
 
 @frozen(kw_only=True)
@@ -91,7 +99,8 @@ class Bench:
         component = self.plugin_set.build(self.registry, KIND)
         if not isinstance(component, Trainable):
             raise TrainingError(f"{choice.use}: learns nothing, so no training can be compared; use another validator")
-        seed = seed_of(self.seed, "validate", number) % 2**31  # the same for every arm
+        whose = (arm.dataset,) if arm.dataset else ()
+        seed = seed_of(self.seed, "validate", *whose, number) % 2**31
         made_of = (choice.use, dict(choice.parameters), arm.fingerprint, self.fps, seed, self.dtype)
         slug = re.sub(r"\W+", "-", arm.name)
         name = f"{slug}-{number}-{store_fingerprint(*made_of)[:12]}"
@@ -125,22 +134,28 @@ class Bench:
         return component, name
 
     def predict(self, arm: Arm, number: int, exam: Exam, label: str) -> NDArray[np.float64]:
-        """Return what the training made of a test's clips, `n`; what was predicted before is read."""
+        """Return what the training made of a test's clips, `n`; what was predicted before is read.
+
+        Every so many clips what there is is kept, and an interrupted prediction goes on.
+        """
         component, name = self.trained(arm, number)
         about = store_fingerprint(exam.fingerprint, label, *(clip.id for clip in exam.clips))[:12]
         path = private_folder(self.work / "predictions") / f"{name}-{exam.name}-{about}.json"
         if path.is_file():
             return np.array(json.loads(path.read_text()), float)
-        found = []
-        for clip in exam.clips:
-            read = component.predict(clip)
+        partial = path.with_suffix(".partial")
+        found: list[float] = json.loads(partial.read_text()) if partial.is_file() else []
+        for done in range(len(found), len(exam.clips)):
+            read = component.predict(exam.clips[done])
             if label not in read:
                 raise DataError(f"{self.plugin_set.choices[KIND].use}: reads {', '.join(read)}, not {label!r}")
             found.append(float(read[label]))
-        partial = path.with_suffix(".partial")
-        partial.touch(mode=0o600)
-        partial.write_text(json.dumps(found))
-        partial.replace(path)
+            if len(found) % PREDICTED_AT_ONCE == 0 and len(found) < len(exam.clips):
+                _write(partial, found)
+                far = f"{len(found)} of {len(exam.clips)} clips"
+                self.report(f"{arm.name}, seed {number}, tested on {exam.name}: {far}")
+        _write(path, found)
+        partial.unlink(missing_ok=True)
         return np.array(found, float)
 
 
@@ -231,3 +246,11 @@ def _once(work: Path, name: str, fingerprint: str, items: Items) -> Store:
     folder = private_folder(work / "pixels")
     with locked(folder):
         return write_store(folder / name, fingerprint, items)
+
+
+def _write(path: Path, found: Sequence[float]) -> None:
+    """Write readings for their owner alone; the file is whole or not there."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(json.dumps(found))
+    unfinished.replace(path)

@@ -20,7 +20,8 @@ class Row:
     """One row of table 4: the mean over seeds of R2, MAE and RMSE, and each training's MAE.
 
     The intervals are of patients alone; how much trainings differ is `mae_by_seed`. `minus` is the MAE minus that of
-    `minus.against`, on the same clips, and its interval holds the trainings' variance too; it is no verdict.
+    `minus.against`, on the same clips, and its interval holds the trainings' variance too; it is no verdict. `note`
+    says what its name does not of what was trained on.
     """
 
     trained_on: str
@@ -32,6 +33,7 @@ class Row:
     bias: Measured
     mae_by_seed: tuple[float, ...]
     minus: Measured | None = None
+    note: str = ""
 
 
 def make_row(
@@ -72,7 +74,7 @@ def make_row(
     point = figures(np.ones((1, len(groups))))
     drawn = [figures(weights) for weights in patient_weights(len(groups), resamples, seed)]
     directions: dict[str, Any] = {"R2": "higher", "MAE": "lower", "RMSE": "lower", "bias": "zero"}
-    found = {}
+    found: dict[str, Any] = {}
     for name, direction in directions.items():
         low = high = np.nan  # of one patient nobody knows
         if len(groups) > 1:

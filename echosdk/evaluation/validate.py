@@ -11,10 +11,10 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from echosdk.abilities import CutOffs
 from echosdk.clips.store import store_fingerprint
-from echosdk.errors import BundleError, DataError, DatasetError, InputError
+from echosdk.errors import BundleError, DataError, InputError
 from echosdk.evaluation.agreement import Agreement, make_agreement
+from echosdk.evaluation.comparable import check_datasets, cutoffs_of, is_inside, reading, shards_of, which_label
 from echosdk.evaluation.downstream import (
     KIND,
     Arm,
@@ -38,15 +38,22 @@ from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
 from echosdk.integrity import private_folder
-from echosdk.interfaces import SPLITS, DataSource, Label
+from echosdk.interfaces import DataSource, Label
 from echosdk.plugin_set import PluginSet, resolve
 from echosdk.registry import Registry
 from echosdk.training.data import check_source
 
 MARGIN = 0.5
-"""In the label's unit. In a blinded comparison of AI and sonographers (He et al. 2023) the difference was 0.96 points,
-95 % interval 0.54 to 1.34: the margin is under all of that.
-"""
+"""In the label's unit."""
+MARGIN_FROM = (
+    f"The margin of {MARGIN} is the default: in a blinded comparison of AI and sonographers (He et al. 2023) the "
+    "difference was 0.96 points, 95 % interval 0.54 to 1.34, and the margin is under all of that; "
+    "for another task choose it anew."
+)
+OWN_MARGIN = (
+    f"The margin of {{:g}} was chosen for this comparison, in place of the default of {MARGIN} and its source; whoever "
+    "chose it has to say why."
+)
 FRACTIONS = (0.1,)
 
 
@@ -70,10 +77,15 @@ class Validation:
     agreements: tuple[Agreement, ...]
     not_computed: tuple[NotComputed, ...]
 
+    @property
+    def margin_from(self) -> str:
+        """Where the margin is from, in a sentence."""
+        margin = self.comparison.margin
+        return MARGIN_FROM if margin == MARGIN else OWN_MARGIN.format(margin)
+
     def plain(self) -> dict[str, Any]:
         """Return it for JSON."""
-        plain: dict[str, Any] = finite(attrs.asdict(self))
-        return plain
+        return {**finite(attrs.asdict(self)), "margin_from": self.margin_from}
 
 
 @frozen(kw_only=True)
@@ -118,8 +130,9 @@ def validate(
 ) -> Validation:
     """Train the downstream validator on real and on generated data, and compare them on the real test split.
 
-    Several datasets of one plan may be given: then how much they differ enters the interval. Everything is kept in
-    `work`, and a rerun goes on. Raises before any training where something does not fit.
+    Several datasets may be given whose plans differ in the seed alone: then how much they differ enters the interval,
+    and each is trained on from seeds of its own. The rows that are asked for besides use the first. Everything is kept
+    in `work`, and a rerun goes on. Raises before any training where something does not fit.
     """
     registry = registry or Registry.discover()
     if wanted.seeds < 2:
@@ -133,25 +146,21 @@ def validate(
     folders = [Folder.at(out) for out in outs]
     manifests = [read_manifest(folder) for folder in folders]
     plans = [Plan.of_public(manifest["plan"]) for manifest in manifests]
-    for out, plan in zip(outs, plans, strict=True):
-        _check_splits(out, plan)
-        if plan.fps != plans[0].fps:
-            raise InputError(
-                f"{out}: has {plan.fps:g} frames/s, and {outs[0]} {plans[0].fps:g}; compare like with like"
-            )
-    inside = [out for folder, out in zip(folders, outs, strict=True) if _is_inside(work, folder)]
+    check_datasets(outs, plans, manifests)
+    inside = [out for folder, out in zip(folders, outs, strict=True) if is_inside(work, folder)]
     if inside:
         raise InputError(
             f"--work {work}: lies inside the dataset {inside[0]}; real videos go there: choose another place"
         )
     if check_source(source)["test"] < 2:
         raise DataError(f"{source_name}: its test split has fewer than two clips; a verdict needs real test patients")
-    label = _label(source, plans, manifests, wanted.label)
     asked = PluginSet.from_plain(plans[0].plugin_set, where="plan")
     if wanted.plugin_set is not None:
         asked = PluginSet.find(wanted.plugin_set, registry)
     plugin_set = resolve(registry, asked, use=wanted.use, set_=wanted.set_)
-    cutoffs = _cutoffs(plugin_set.build(registry, KIND), label, wanted.cutoffs)
+    label = which_label(source, manifests[0], wanted.label or plugin_set.choices[KIND].parameters.get("label"))
+    plugin_set = reading(label, plugin_set, registry, source)
+    cutoffs = cutoffs_of(plugin_set.build(registry, KIND), label, wanted.cutoffs)
     private_folder(work)
 
     real = real_stores(source, plans[0].fps, work, report)
@@ -187,9 +196,10 @@ def validate(
             name=name,
             train=stores["train"],
             val=stores["val"],
-            fingerprint=store_fingerprint("m", *(entry["sha256"] for entry in manifest["shards"])),
+            fingerprint=store_fingerprint("m", *shards_of(manifest)),
+            dataset=number,
         )
-        for name, stores, manifest in zip(names, made, manifests, strict=True)
+        for number, (name, stores, manifest) in enumerate(zip(names, made, manifests, strict=True))
     ]
     missing: list[NotComputed] = []
     real_read = study.read(on_real)
@@ -250,12 +260,12 @@ class _Study:
         return np.stack(found)
 
     def row(
-        self, arm: Arm, exam: Exam, read: NDArray[Any], minus: tuple[str, NDArray[Any]] | None = None
+        self, arm: Arm, exam: Exam, read: NDArray[Any], minus: tuple[str, NDArray[Any]] | None = None, note: str = ""
     ) -> tuple[Row, Agreement]:
         """Return a row and how its readings agree; `minus` are a row's name and its readings of the same clips."""
         true, groups = _labels_of(exam.clips, self.label.name), np.array([clip.group for clip in exam.clips])
         how: Any = {"resamples": self.wanted.resamples, "seed": self.wanted.seed}
-        row = make_row(arm.name, exam.name, read, true, groups, **how)
+        row = attrs.evolve(make_row(arm.name, exam.name, read, true, groups, **how), note=note)
         if minus:
             row = attrs.evolve(row, minus=_difference(minus, read, true, groups, self.wanted.margin, how))
         return row, make_agreement(arm.name, exam.name, read, true, groups, self.label, self.cutoffs, **how)
@@ -286,11 +296,14 @@ def _difference(
 def _more_rows(
     study: _Study, on_real: Arm, real_read: NDArray[Any], on_made: Arm, real: Mapping[Any, Any]
 ) -> list[tuple[Row, Agreement]]:
-    """Return the rows that are asked for besides. None has a verdict: relabelling distils the real model."""
+    """Return the rows that are asked for besides. None has a verdict: relabelling distils the real model.
+
+    Those with synthetic videos have them from `on_made`, by whose name they are called.
+    """
     rows, wanted, label, against = [], study.wanted, study.label.name, ("real", real_read)
 
     def arm(name: str, train: Clips, val: Clips, *about: Any) -> Arm:
-        made_of = store_fingerprint(name, on_real.fingerprint, on_made.fingerprint, wanted.seed, *about)
+        made_of = store_fingerprint(name, on_real.fingerprint, on_made.fingerprint, wanted.seed, label, *about)
         return Arm(name=name, train=train, val=val, fingerprint=made_of)
 
     if wanted.relabel:
@@ -300,15 +313,16 @@ def _more_rows(
             for split, clips in (("train", on_made.train), ("val", on_made.val)):
                 exam = Exam(name=f"synthetic-{split}", clips=clips, fingerprint=on_made.fingerprint)
                 again[split] = relabelled(clips, label, study.bench.predict(on_real, number, exam, label))
-            relabelling = arm("synthetic relabelled", again["train"], again["val"], number)
+            relabelling = arm(f"{on_made.name} relabelled", again["train"], again["val"], number)
             read.append(study.bench.predict(relabelling, number, study.test, label))
         rows.append(study.row(relabelling, study.test, np.stack(read), minus=against))
     if wanted.empirical:
         train, val = (
             distributed_as(getattr(on_made, split), real[split], label, wanted.seed) for split in ("train", "val")
         )
-        empirical = arm("synthetic, labels distributed as in real", train, val)
-        rows.append(study.row(empirical, study.test, study.read(empirical), minus=against))
+        empirical = arm(f"{on_made.name}, labels distributed as in real", train, val)
+        note = _distinct(train=train, val=val)
+        rows.append(study.row(empirical, study.test, study.read(empirical), minus=against, note=note))
     if wanted.label_noise:
         noise = wanted.label_noise
         train, val = (with_noise(real[split], label, noise, wanted.seed) for split in ("train", "val"))
@@ -316,16 +330,24 @@ def _more_rows(
         rows.append(study.row(noisy, study.test, study.read(noisy), minus=against))
     if wanted.augment:
         plus = [*on_made.train]
-        both = arm("real and synthetic", [*real["train"], *plus], real["val"])
+        both = arm(f"real and {on_made.name}", [*real["train"], *plus], real["val"])
         rows.append(study.row(both, study.test, study.read(both), minus=against))
         for share in wanted.fractions:
             some, part = share_of_patients(real["train"], share, wanted.seed), f"{100 * share:g} % of real"
             alone = arm(part, some, real["val"])
             alone_read = study.read(alone)
             rows.append(study.row(alone, study.test, alone_read, minus=against))
-            both = arm(f"{part} and synthetic", [*some, *plus], real["val"])
+            both = arm(f"{part} and {on_made.name}", [*some, *plus], real["val"])
             rows.append(study.row(both, study.test, study.read(both), minus=(part, alone_read)))
     return rows
+
+
+def _distinct(**clips: Clips) -> str:
+    """Say how many videos are behind clips that may be there more than once."""
+    return "; ".join(
+        f"{len({clip.id for clip in each})} distinct videos fill the {len(each)} places of {split}"
+        for split, each in clips.items()
+    )
 
 
 def _reconstructed(
@@ -346,49 +368,6 @@ def _reconstructed(
     stores = reconstructed_stores(real, encoder, stage.public, source, bench.fps, bench.work, bench.device)
     about = store_fingerprint(name, source, stage.public)
     return Arm(name=name, train=stores["train"], val=stores["val"], fingerprint=about)
-
-
-def _label(
-    source: DataSource, plans: Sequence[Plan], manifests: Sequence[Mapping[str, Any]], wanted: str | None
-) -> Label:
-    """Return the numeric label that real and generated videos have in common, or the one that is asked for."""
-    made = {entry["name"] for entry in manifests[0]["labels"]}
-    common = [label for label in source.labels if isinstance(label, Label) and label.name in made]
-    found = [label for label in common if wanted in (None, label.name)]
-    if not found:
-        names = ", ".join(label.name for label in common) or "none"
-        what = f"--label {wanted}: is" if wanted else "there is"
-        raise InputError(
-            f"{what} no numeric label that the real and the generated videos have in common; these are: {names}"
-        )
-    return found[0]
-
-
-def _cutoffs(validator: object, label: Label, wanted: tuple[float, ...] | None) -> tuple[float, ...]:
-    """Return the cut-offs that are asked for, else those of the validator that lie in the label's range."""
-    if wanted is None:
-        own = validator.cutoffs if isinstance(validator, CutOffs) else ()
-        return tuple(float(cutoff) for cutoff in own if label.low < cutoff < label.high)
-    if outside := [cutoff for cutoff in wanted if not label.low < cutoff < label.high]:
-        raise InputError(
-            f"--cutoff {outside[0]:g}: lies outside the range of {label.name}, {label.low:g} to {label.high:g}"
-        )
-    return wanted
-
-
-def _check_splits(out: str, plan: Plan) -> None:
-    lacking = [split for split in ("train", "val") if not plan.counts.get(split)]
-    if lacking:
-        example = ",".join(f"{split}=N" for split in SPLITS)
-        raise DatasetError(
-            f"{out}: has no {' and no '.join(lacking)} videos; the synthetic arm trains on one and selects on the "
-            f"other: generate it with --splits {example}"
-        )
-
-
-def _is_inside(work: Path, folder: Folder) -> bool:
-    place = folder.local_path
-    return place is not None and (work.resolve() == place or place in work.resolve().parents)
 
 
 def _labels_of(clips: Clips, label: str) -> NDArray[Any]:

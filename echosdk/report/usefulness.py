@@ -36,9 +36,9 @@ def verdict_section(validation: Mapping[str, Any]) -> Html:
         "What the verdict rests on",
         element(
             "p",
-            f"{validation['validator']} was trained on real data and on the synthetic videos, from the same seeds, and "
+            f"{validation['validator']} was trained on real data and on the synthetic videos, alike, and "
             "both were tested on the same real patients. Substitute: the whole interval is under the margin. Worse: it "
-            "is all over it. Not shown: neither.",
+            f"is all over it. Not shown: neither. {validation['margin_from']}",
         ),
         element(
             "div",
@@ -57,7 +57,7 @@ def verdict_section(validation: Mapping[str, Any]) -> Html:
                 "test patients": str(it["patients"]),
                 "trainings": f"{it['seeds']} seeds of each",
                 "datasets": several,
-                "degrees of freedom": f"{it['df']:.1f} (Satterthwaite)",
+                "degrees of freedom": f"{it['df']:.1f} ({'Cochran' if it['datasets'] > 1 else 'Satterthwaite'})",
                 "p, not inferior": f"{it['p_noninferior']:.3g}",
                 "p, equivalent (TOST)": f"{it['p_equivalent']:.3g}",
                 "power of this trial": f"{percent(it['power'])}, were there no difference",
@@ -71,6 +71,7 @@ def verdict_section(validation: Mapping[str, Any]) -> Html:
             [_table_row(row) for row in validation["rows"]],
             wide=True,
         ),
+        *[element("p", text) for text in _notes(validation)],
         *missing(validation["not_computed"]),
     )  # fmt: skip
 
@@ -127,12 +128,26 @@ def _table_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return row["trained_on"], row["tested_on"], str(row["mae"]["n"]), *figures, said
 
 
+def _notes(validation: Mapping[str, Any]) -> list[str]:
+    """Return what the rows' names do not say, and which dataset is which."""
+    notes = [f"{row['trained_on']}: {row['note']}." for row in validation["rows"] if row["note"]]
+    names = validation["datasets"]
+    if len(names) > 1:
+        notes.append(f"{'; '.join(f'synthetic {number} is {name}' for number, name in enumerate(names, 1))}.")
+    return notes
+
+
 def _needed(sizes: Sequence[Mapping[str, Any]]) -> str:
     """Say what trial would do; a size that none would is said once."""
-    enough = [f"{each['patients']} test patients with {each['seeds']} seeds" for each in sizes if each["patients"]]
-    never = [str(each["seeds"]) for each in sizes if each["patients"] is None]
+
+    def size(each: Mapping[str, Any]) -> str:
+        datasets = each.get("datasets", 1)
+        return f"{each['seeds']} seeds" + (f" of each of {datasets} datasets" if datasets > 1 else "")
+
+    enough = [f"{each['patients']} test patients with {size(each)}" for each in sizes if each["patients"]]
+    never = [size(each) for each in sizes if each["patients"] is None]
     if never:
-        enough.append(f"with {' or '.join(never[-1:])} seeds or fewer no number of patients is enough")
+        enough.append(f"with {never[-1]} or fewer no number of patients is enough")
     return "; ".join(enough)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from echosdk.evaluation.noninferiority import Variance, compare, patients_needed, power
+from echosdk.evaluation.noninferiority import Variance, compare, needed, patients_needed, power
 
 MARGIN = 0.5
 
@@ -22,14 +22,20 @@ def trial(
     seed: float = 0.1,
     dataset: float = 0.0,
     clips: int = 1,
+    crossed: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Absolute errors of models: a patient's own, shared by all; one for patient and arm; one for each training."""
+    """Absolute errors of models: a patient's own, shared by all; one for patient and arm; one for each training.
+
+    As they are run, each dataset has seeds of its own; `crossed` gives all datasets the same. What a seed does to a training on
+    real videos and to one on synthetic ones has nothing in common here, which is the hardest case.
+    """
     shared = rng.normal(0, 2, patients)
     arm = rng.normal(0, patient / np.sqrt(2), (2, patients))
+    of_seed = rng.normal(0, seed, (1 if crossed else datasets, seeds, 1))
     own = 4 + shared + arm[0] + rng.normal(0, seed, (seeds, 1)) + rng.normal(0, 0.3, (seeds, patients))
     theirs = (
         4 + difference + shared + arm[1]
-        + rng.normal(0, dataset, (datasets, 1, 1)) + rng.normal(0, seed, (datasets, seeds, 1))
+        + rng.normal(0, dataset, (datasets, 1, 1)) + of_seed
         + rng.normal(0, 0.3, (datasets, seeds, patients))
     )  # fmt: skip
     whose = np.repeat(np.arange(patients), clips)
@@ -46,13 +52,34 @@ SETTINGS = {
     "patients weigh most": {},
     "seeds weigh most": {"patient": 0.3, "seed": 0.25, "patients": 100},
     "two clips of a patient": {"clips": 2},
-    "several datasets": {"datasets": 4, "dataset": 0.2, "patient": 0.5},
 }
 
 
 @pytest.mark.parametrize("of", SETTINGS.values(), ids=SETTINGS)
 def test_at_the_margin_a_substitute_is_declared_as_rarely_as_it_says(of):
     assert rate("substitute", MARGIN, **of) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 400)
+
+
+FEW_DATASETS = {
+    "as the design is run": {"datasets": 4, "dataset": 0.2, "patient": 0.5},
+    "two datasets weigh most": {"datasets": 2, "dataset": 0.3, "patient": 0.1, "seed": 0.05},
+}
+
+
+@pytest.mark.parametrize("of", FEW_DATASETS.values(), ids=FEW_DATASETS)
+def test_with_several_datasets_and_three_seeds_the_level_holds(of):
+    """With Satterthwaite's degrees of freedom it is 5 % where two datasets weigh most."""
+    assert rate("substitute", MARGIN, trials=1000, seeds=3, **of) <= 0.03
+
+
+def test_seeds_that_datasets_share_would_be_taken_for_certainty():
+    """The variance that is found falls short of the true one, unless each dataset is trained from its own seeds."""
+    of = {"datasets": 4, "seeds": 3, "dataset": 0.05, "patient": 0.1, "seed": 0.25}
+    rng = np.random.default_rng(5)
+    for crossed, low, high in ((True, 0.3, 0.75), (False, 0.8, 1.25)):
+        found = [compare(*trial(rng, 0.0, crossed=crossed, **of), MARGIN, resamples=100, seed=i) for i in range(200)]
+        true = np.var([each.difference for each in found], ddof=1)
+        assert low < np.mean([each.variance.total for each in found]) / true < high
 
 
 def test_at_the_margin_worse_is_declared_as_rarely():
@@ -143,6 +170,29 @@ def test_more_patients_or_seeds_are_asked_for_until_they_would_do():
     noisy = Variance(patients=0.04, real=0.2, synthetic=0.2, df_patients=49, df_real=2, df_synthetic=2)
     assert patients_needed(noisy, MARGIN, 50) is None
     assert patients_needed(noisy, MARGIN, 50, seeds=20) is not None
+
+
+def test_more_seeds_of_the_same_datasets_do_not_buy_datasets():
+    found = compare(*trial(np.random.default_rng(8), 0.0, datasets=4, dataset=2.0, patient=0.3), MARGIN)
+    seeds, of_datasets = found.variance.synthetic, found.variance.datasets
+    assert of_datasets is not None
+    assert 0.8 < of_datasets / seeds < 1
+    lasting = Variance(patients=0, real=0, synthetic=of_datasets, df_patients=59, df_real=3, df_synthetic=3, datasets=of_datasets)
+    assert power(found.variance, MARGIN, patients=1e6, seeds=1e6) == pytest.approx(power(lasting, MARGIN), abs=0.01)
+    sizes = needed(found)
+    given = [size for size in sizes if size.datasets == 4]
+    assert [size.seeds for size in given] == [4, 5, 10, 20, 50]
+    assert not any(size.patients for size in given)
+    more = [size for size in sizes if size.datasets > 4]
+    assert [size.datasets for size in more] == [5, 10, 20, 50]
+    assert more[-1].patients
+    assert {size.datasets for size in needed(compare(*trial(np.random.default_rng(8), 0.0), MARGIN))} == {1}
+
+
+def test_datasets_that_differ_no_more_than_seeds_do_are_limited_by_seeds_alone():
+    seeds = Variance(patients=0.001, real=0.02, synthetic=0.02, df_patients=59, df_real=2, df_synthetic=3, datasets=0.0)
+    assert power(seeds, MARGIN, seeds=100) > 0.99 > power(seeds, MARGIN)
+    assert power(seeds, MARGIN, datasets=100) < 0.99
 
 
 def test_one_seed_tells_nothing_of_training():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import stat
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -16,10 +19,12 @@ from attrs import define, evolve, field
 import echosdk
 from echosdk import Registry
 from echosdk.bundle import Bundle
-from echosdk.evaluation.downstream import KIND
+from echosdk.evaluation import downstream
+from echosdk.evaluation.downstream import KIND, Arm
 from echosdk.evaluation.rows import make_row
-from echosdk.evaluation.validate import Wanted, validate
+from echosdk.evaluation.validate import Wanted, _more_rows, validate
 from echosdk.generation.generate import Options, generate
+from echosdk.report.usefulness import verdict_section
 
 LABEL = "simulated_EF"
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to Python
@@ -49,7 +54,7 @@ class Reader:
         self._error = json.loads((public / "error.json").read_text())
 
     def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
-        return {LABEL: float(clip.labels[LABEL]) + self._error}
+        return {name: float(value) + self._error for name, value in clip.labels.items()}
 
     def score(self, test: Any) -> Mapping[str, float]:
         return {}
@@ -237,21 +242,217 @@ def test_other_real_data_with_the_same_names_is_read_again(made, real, readers, 
     assert second.rows[1].mae.value == pytest.approx(first.rows[1].mae.value)
 
 
-def test_several_datasets_enter_the_interval(made, real, readers, trained_tiny, registry, tmp_path):
-    again = tmp_path / "again"
-    options = Options(
-        plugin_set="default-tiny",
-        bundle=str(trained_tiny.folder),
-        splits={"train": 6, "val": 2},
-        num_frames=12,
-        seed=1,
-    )
-    generate(str(again), options=options, registry=registry)
-    found = validate([str(made), str(again)], real, "phantom", tmp_path / "w", by_reader(), registry=readers)
+@pytest.fixture(scope="module")
+def again(made: Path, trained_tiny: Bundle, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second dataset of the same plan but for its seed."""
+    return other_dataset(tmp_path_factory.mktemp("again") / "again", trained_tiny, registry, seed=1)
+
+
+def other_dataset(out: Path, bundle: Bundle, registry: Registry, **changed: Any) -> Path:
+    plan: dict[str, Any] = {"splits": {"train": 10, "val": 4, "test": 4}, "num_frames": 12} | changed
+    generate(str(out), options=Options(plugin_set="default-tiny", bundle=str(bundle.folder), **plan), registry=registry)
+    return out
+
+
+def test_several_datasets_enter_the_interval(made, again, real, readers, tmp_path):
+    Reader.seen.clear()
+    wanted = by_reader(empirical=True, augment=True)
+    found = validate([str(made), str(again)], real, "phantom", tmp_path / "w", wanted, registry=readers)
     assert found.comparison.datasets == 2
     assert found.comparison.variance.df_synthetic == 1
-    assert [row.trained_on for row in found.rows] == ["real", "synthetic 1", "synthetic 1", "synthetic 2"]
+    assert found.comparison.variance.datasets is not None
+    assert [row.trained_on for row in found.rows] == [
+        "real", "synthetic 1", "synthetic 1", "synthetic 2", "synthetic 2",
+        "synthetic 1, labels distributed as in real", "real and synthetic 1", "10 % of real", "10 % of real and synthetic 1",
+    ]  # fmt: skip
+    seeds = [{each["seed"] for each in Reader.seen[first : first + 3]} for first in range(0, 12, 3)]
+    assert seeds[0] == seeds[1] == seeds[3]  # those of real, of the first dataset, and of a row besides
+    assert len(seeds[2]) == 3
+    assert not seeds[2] & seeds[0]  # of the second
+
+
+def test_a_dataset_without_a_test_split_is_compared_without_that_row(real, readers, trained_tiny, registry, tmp_path):
+    out = other_dataset(tmp_path / "untested", trained_tiny, registry, splits={"train": 3, "val": 2})
+    found = validate([str(out)], real, "phantom", tmp_path / "w", by_reader(), registry=readers)
+    assert [row.trained_on for row in found.rows] == ["real", "synthetic"]
     assert [each.why for each in found.not_computed] == ["the dataset has no test split"]
+
+
+def test_datasets_that_are_no_draws_of_one_plan_are_refused(made, again, real, readers, trained_tiny, registry, tmp_path):
+    work = tmp_path / "work"
+    unlike = other_dataset(tmp_path / "unlike", trained_tiny, registry, seed=2, splits={"train": 3, "val": 2})
+    copied = tmp_path / "copied"
+    shutil.copytree(made, copied)
+    for others, says in (
+        ([made, made], f"{made} and {made}: hold the same shards;"),
+        ([made, again, copied], f"{copied} and {made}: hold the same shards;"),
+        ([made, unlike], f"{unlike} and {made}: differ in counts; several datasets may differ in the seed alone:"),
+    ):
+        with pytest.raises(echosdk.InputError) as error:
+            validate([str(each) for each in others], real, "phantom", work, by_reader(), registry=readers)
+        assert str(error.value).startswith(says)
+        assert "\n" not in str(error.value)
+    assert not work.exists()
+
+
+def test_the_margins_source_is_said_and_of_another_margin_that_it_has_none(made, real, readers, tmp_path):
+    found = validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
+    assert "He et al. 2023" in found.plain()["margin_from"]
+    assert "0.96 points, 95 % interval 0.54 to 1.34" in found.plain()["margin_from"]
+    other = validate([str(made)], real, "phantom", tmp_path, by_reader(margin=1.5), registry=readers)
+    assert other.margin_from.startswith("The margin of 1.5 was chosen for this comparison,")
+    for each in (found, other):
+        assert each.margin_from in re.sub("<[^>]*>", "", str(verdict_section(each.plain())))
+
+
+class TwoLabels:
+    """The real clips with a second numeric label, by which nothing generated is conditioned, before the first."""
+
+    def __init__(self, real: Any) -> None:
+        self.labels = (evolve(real.labels[0], name="length"), *real.labels)
+        self._real = real
+
+    def clips(self, split: Any) -> Any:
+        for clip in self._real.clips(split):
+            yield evolve(clip, labels={"length": clip.labels[LABEL] / 2, **clip.labels})
+
+    def fingerprint(self) -> str:
+        return "two labels"
+
+
+def test_the_validator_is_told_the_label_and_one_that_cannot_be_is_refused(
+    made, real, readers, registry, tmp_path, monkeypatch
+):
+    source, work = TwoLabels(real), tmp_path / "work"
+    for wanted, says in (
+        (by_reader(label=LABEL), "reader has no parameter `label` that would say which of length, simulated_EF it reads"),
+        (Wanted(label=LABEL, set_=(f"{KIND}.label=length",)), "ef-regressor is set to read length; add --set"),
+    ):
+        with pytest.raises(echosdk.InputError, match=re.escape(says)):
+            validate([str(made)], source, "phantom", work, wanted, registry=readers)
+        assert not work.exists()
+    told = []
+
+    def fit(self: Any, data: Any, run: Any) -> Any:
+        told.append(self.label)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("echosdk_ef.regressor.EFRegressor.fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        validate([str(made)], source, "phantom", work, Wanted(label=LABEL), registry=registry)
+    assert told == [LABEL]
+
+
+def test_the_label_is_in_the_names_of_what_is_trained_on_changed_labels(made, real, readers, tmp_path, monkeypatch):
+    """Else noise on one label would be taken for noise on another."""
+    arms: list[Arm] = []
+    predict = downstream.Bench.predict
+
+    def listed(self: Any, arm: Arm, *of: Any) -> Any:
+        arms.append(arm)
+        return predict(self, arm, *of)
+
+    monkeypatch.setattr(downstream.Bench, "predict", listed)
+    prints = []
+    for unlike in ("", " of another"):
+        monkeypatch.setattr("echosdk.evaluation.validate._more_rows", partial(more_rows_of, unlike))
+        validate([str(made)], real, "phantom", tmp_path, by_reader(empirical=True, label_noise=5.0), registry=readers)
+        prints.append({arm.name: arm.fingerprint for arm in arms})
+        arms.clear()
+    for name in prints[0]:
+        assert (prints[0][name] == prints[1][name]) == (name in ("real", "synthetic")), name
+
+
+def more_rows_of(unlike: str, study: Any, on_real: Any, real_read: Any, on_made: Any, real: Any) -> Any:
+    """The rows besides, of a label with another name and the same values."""
+
+    def renamed(clips: Any) -> Any:
+        return [evolve(clip, labels={**clip.labels, LABEL + unlike: clip.labels[LABEL]}) for clip in clips]
+
+    study = evolve(
+        study,
+        label=evolve(study.label, name=LABEL + unlike),
+        test=evolve(study.test, clips=renamed(study.test.clips)),
+    )
+    on_made = evolve(on_made, train=renamed(on_made.train), val=renamed(on_made.val))
+    return _more_rows(study, on_real, real_read, on_made, {split: renamed(clips) for split, clips in real.items()})
+
+
+def test_a_row_of_repeated_videos_says_how_many_there_are(made, real, readers, tmp_path):
+    Reader.seen.clear()
+    found = validate([str(made)], real, "phantom", tmp_path, by_reader(empirical=True), registry=readers)
+    row = next(row for row in found.rows if row.trained_on == "synthetic, labels distributed as in real")
+    used = Reader.seen[-1]
+    train, val = (len(set(used[split])) for split in ("train", "val"))
+    assert train < 10  # some are there more than once
+    assert row.note == f"{train} distinct videos fill the 10 places of train; {val} distinct videos fill the 4 places of val"
+    assert f"{row.trained_on}: {row.note}." in re.sub("<[^>]*>", "", str(verdict_section(found.plain())))
+    assert [each["note"] for each in found.plain()["rows"]][:2] == ["", ""]
+
+
+def test_an_interrupted_exam_goes_on_and_says_how_far_it_is(made, real, readers, tmp_path, monkeypatch):
+    read: list[str] = []
+    lines: list[str] = []
+    predict = Reader.predict
+
+    def stops(self: Reader, clip: Any) -> Any:
+        read.append(clip.id)
+        if len(read) == 8:
+            raise KeyboardInterrupt
+        return predict(self, clip)
+
+    monkeypatch.setattr(Reader, "predict", stops)
+    monkeypatch.setattr("echosdk.evaluation.downstream.PREDICTED_AT_ONCE", 5)
+    with pytest.raises(KeyboardInterrupt):
+        validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers, report=lines.append)
+    assert "real, seed 0, tested on real: 5 of 15 clips" in lines
+    (partial,) = (tmp_path / "predictions").iterdir()
+    assert partial.suffix == ".partial"
+    assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+    first = read[:5]
+    read.extend(read)  # past the eighth, so that it does not stop again
+    found = validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
+    rest = read[16:26]
+    assert len({*first, *rest}) == 15  # what is left of the first exam, and nothing again
+    assert {path.suffix for path in (tmp_path / "predictions").iterdir()} == {".json"}
+    assert found.rows[0].mae.value == pytest.approx(2, abs=0.1)
+
+
+@define
+class Selecting(Reader):
+    """Offers a few constants, each a training video's label, and keeps the one that errs least on validation videos."""
+
+    def fit(self, data: echosdk.TrainingData, run: echosdk.Run) -> Mapping[str, Any]:
+        offered = np.array([clip.labels[LABEL] for clip in data.train], float)
+        wanted = np.array([clip.labels[LABEL] for clip in data.val], float)
+        self._error = float(offered[np.abs(offered[:, None] - wanted).mean(1).argmin()])
+        return {}
+
+    def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
+        return {LABEL: self._error}
+
+
+def test_what_stays_of_a_synthetic_training_is_selected_on_synthetic_validation_videos(
+    made, real, readers, tmp_path, monkeypatch
+):
+    """Other validation videos in the synthetic arm: another model stays; and that of the real arm is as it was."""
+    for method in ("fit", "predict"):
+        monkeypatch.setattr(Reader, method, getattr(Selecting, method))
+    stores = downstream.generated_stores
+    kept = []
+    for only in (min, max):
+
+        def fewer(*of: Any, only: Any = only) -> Any:
+            found = stores(*of)
+            return {**found, "val": [only(found["val"], key=lambda clip: clip.labels[LABEL])]}
+
+        monkeypatch.setattr("echosdk.evaluation.validate.generated_stores", fewer)
+        work = tmp_path / only.__name__
+        kept.append(validate([str(made)], real, "phantom", work, by_reader(), registry=readers))
+    low, high = kept
+    assert low.rows[0] == high.rows[0]
+    assert (low.rows[1].trained_on, low.rows[1].tested_on) == ("synthetic", "real")
+    assert low.rows[1].bias.value < high.rows[1].bias.value - 5
 
 
 def test_r2_mae_and_rmse_are_as_defined_and_patients_are_resampled_whole():
