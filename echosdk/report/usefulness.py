@@ -38,7 +38,7 @@ def verdict_section(validation: Mapping[str, Any]) -> Html:
             "p",
             f"{validation['validator']} was trained on real data and on the synthetic videos, alike, and "
             "both were tested on the same real patients. Substitute: the whole interval is under the margin. Worse: it "
-            f"is all over it. Not shown: neither. {validation['margin_from']}",
+            f"is all over it. Not shown: neither. {validation.get('margin_from', '')}",
         ),
         element(
             "div",
@@ -130,7 +130,7 @@ def _table_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _notes(validation: Mapping[str, Any]) -> list[str]:
     """Return what the rows' names do not say, and which dataset is which."""
-    notes = [f"{row['trained_on']}: {row['note']}." for row in validation["rows"] if row["note"]]
+    notes = [f"{row['trained_on']}: {row['note']}." for row in validation["rows"] if row.get("note")]
     names = validation["datasets"]
     if len(names) > 1:
         notes.append(f"{'; '.join(f'synthetic {number} is {name}' for number, name in enumerate(names, 1))}.")
