@@ -264,6 +264,8 @@ def _accelerator(run: Run) -> Accelerator:
     """
     if is_initialized():
         AcceleratorState._reset_state(reset_partial_state=PartialState().num_processes == 1)
+    if run.device.startswith("cuda:"):
+        torch.cuda.set_device(run.device)  # it takes the current one
     return Accelerator(mixed_precision=_PRECISION[run.dtype], cpu=run.device == "cpu")
 
 

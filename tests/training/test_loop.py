@@ -371,3 +371,11 @@ def test_a_recipe_refuses_values_that_cannot_be(field: str, value: Any) -> None:
         Recipe(**{field: value})
     assert field in str(error.value)
     assert str(value) in str(error.value)
+
+
+def test_of_several_gpus_the_one_that_is_named_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    loop._accelerator(Run(folder=tmp_path, seed=0, device="cuda:1"))
+    loop._accelerator(Run(folder=tmp_path, seed=0, device="cpu"))
+    assert chosen == ["cuda:1"]
