@@ -140,7 +140,7 @@ def spread(ours: Array, theirs: Array) -> Array:
 
 
 def least_tenth(ours: Array, theirs: Array) -> NDArray[np.bool_]:
-    """Return which of ours lie in that tenth of theirs that has the fewest of ours: hardly any where a mode is missing."""
+    """Return which of ours lie in that tenth of theirs that has fewest of them: hardly any where a mode is missing."""
     place = np.searchsorted(np.quantile(theirs, np.arange(1, 10) / 10), ours)
     return np.asarray(place == np.bincount(place, minlength=10).argmin())
 
