@@ -263,12 +263,12 @@ def test_keys_inside_a_table_are_named_whole(registry):
         (
             {"stps": 3},
             "recipe.stps: no such key; did you mean 'steps'? choose from batch_size, checkpoint_every, decay, "
-            "ema_decay, learning_rate, max_grad_norm, optimizer, steps, warmup_steps, weight_decay",
+            "decay_every, decay_factor, ema_decay, learning_rate, max_grad_norm, optimizer, steps, warmup_steps, weight_decay",
         ),
         ({"steps": 3.9}, "recipe.steps: wants a whole number, got 3.9 (float)"),
         (
             {"decay": "cosin"},
-            "recipe.decay: no such value 'cosin'; did you mean 'cosine'? choose from constant, cosine",
+            "recipe.decay: no such value 'cosin'; did you mean 'cosine'? choose from constant, cosine, step",
         ),
         ({"steps": 0}, "recipe: 'steps' must be >= 1: 0"),
     ):

@@ -144,30 +144,23 @@ def test_a_split_that_is_not_there_is_an_error(whole: Any, tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def plain(whole: Any, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The first sample of `whole`, its frames as plain arrays."""
+    """One sample, its frames as plain arrays. No filter, which judges what a format wrote, and may draw it again."""
     out = tmp_path_factory.mktemp("plain") / "out"
-    generate(str(out), options=attrs.evolve(whole.options, format="npy", splits={"train": 1}), registry=registry)
+    options = attrs.evolve(whole.options, format="npy", splits={"train": 1}, privacy_filter=False)
+    generate(str(out), options=options, registry=registry)
     return next(iter(echosdk.open_dataset(str(out))))
 
 
-@pytest.mark.parametrize("format_", ["mkv", "avi"])
-def test_other_formats_hold_the_same_samples(
+@pytest.mark.parametrize("format_", ["mkv", "avi", "mp4"])
+def test_every_format_holds_the_same_sample(
     format_: str, plain: Any, whole: Any, registry: Registry, tmp_path: Path
 ) -> None:
-    options = attrs.evolve(whole.options, format=format_, splits={"train": 1})
+    options = attrs.evolve(whole.options, format=format_, splits={"train": 1}, privacy_filter=False)
     generate(str(tmp_path / "out"), options=options, registry=registry)
     (sample,) = echosdk.open_dataset(str(tmp_path / "out"))
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
         assert tar.getnames() == [f"synthetic-00000000.{e}" for e in sorted(["json", format_])]
-    check_same_sample(sample, plain, format_)
-
-
-def test_the_usual_format_holds_the_same_sample(plain: Any, whole: Any) -> None:
-    check_same_sample(next(iter(echosdk.open_dataset(str(whole.folder)))), plain, "mp4")
-
-
-def check_same_sample(sample: Any, plain: Any, format_: str) -> None:
-    """Frames are those of the plain arrays after this format's own loss, and no other."""
+    # Frames are those of the plain arrays after this format's own loss, and no other
     encoded, _ = decode_video(encode_video(to_frames(plain["video"]), plain["fps"], format_))
     assert sample["labels"] == plain["labels"]
     assert torch.equal(sample["video"], to_images(encoded))
