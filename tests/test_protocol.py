@@ -417,7 +417,7 @@ def test_the_choices_in_the_documentation_are_choices(code_blocks: Any, tmp_path
     (tmp_path / "choices.toml").write_text(text)
     choices = read_choices(tmp_path / "choices.toml", {})
     assert choices.evaluate.real_stills
-    assert choices.validate.set_ == ("downstream_validator.recipe.steps=150",)
+    assert choices.validate.set_ == ("downstream_validator.recipe.steps=300",)
 
 
 WRONG = {
