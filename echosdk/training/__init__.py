@@ -5,7 +5,7 @@ from echosdk.training.draw import choose, frames_of
 from echosdk.training.loop import Adversary, Example, Loss, Stopping, Trained, train
 from echosdk.training.perceptual import lpips_network
 from echosdk.training.recipe import Recipe
-from echosdk.training.start import starting_from
+from echosdk.training.start import begin_with_weights, starting_from
 from echosdk.training.weights import weights_path
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Sampler",
     "Stopping",
     "Trained",
+    "begin_with_weights",
     "choose",
     "frames_of",
     "lpips_network",

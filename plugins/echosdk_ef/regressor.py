@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
-import struct
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,19 +13,15 @@ from attrs import define, field
 from attrs.validators import ge, in_, min_len
 from einops import rearrange
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, Stopping, choose, starting_from, train
+from echosdk.training import Recipe, Stopping, begin_with_weights, choose, starting_from, train
 from echosdk_ef.network import make_network
 
 CLIPS_A_BATCH = 8
 CLIPS_FOR_STATISTICS = 256
-UNREADABLE = (
-    RuntimeError, AttributeError, ValueError, EOFError, OSError, struct.error, pickle.UnpicklingError, SafetensorError,
-)  # fmt: skip
 PADDING = 12  # pixels at 112: the random crop's reach
 
 
@@ -176,21 +169,7 @@ class EFRegressor:
         """Give a network all of a file's weights but the last layer's, which are of other classes."""
         if self.architecture != "r2plus1d-18":
             raise echosdk.InputError(f"ef-regressor: start={self.start} is for r2plus1d-18, not {self.architecture!r}")
-        path = Path(self.start).expanduser()
-        if not path.is_file():
-            raise echosdk.InputError(f"ef-regressor: start={self.start}: no such file")
-        try:
-            read = load_file if path.suffix == ".safetensors" else partial(torch.load, weights_only=True)
-            state = {name: value for name, value in read(path).items() if not name.startswith("fc.")}
-            unknown = network.load_state_dict(state, strict=False)
-        except UNREADABLE as error:
-            raise echosdk.InputError(f"ef-regressor: start={self.start}: holds other weights: {error}") from error
-        missing = [name for name in unknown.missing_keys if not name.startswith("fc.")]
-        if missing or unknown.unexpected_keys:
-            raise echosdk.InputError(
-                f"ef-regressor: start={self.start}: holds other weights: {len(missing)} are missing and "
-                f"{len(unknown.unexpected_keys)} unknown of r2plus1d-18"
-            )
+        begin_with_weights(network, self.start, "ef-regressor")
 
     def save(self, public: Path, private: Path) -> None:
         state = {

@@ -22,11 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 import echosdk
-from echosdk.training import Recipe, Stopping, choose, starting_from, train
+from echosdk.training import Recipe, Stopping, begin_with_weights, choose, starting_from, train
 from echosdk_reid.calibration import CALIBRATIONS, Calibration, copies, copy_tau, innocent_tau
 from echosdk_reid.distances import nearest, standardise
 from echosdk_reid.network import ReIdentification, contrastive
-from echosdk_reid.weights import begin_with_weights
 
 T = TypeVar("T")
 Clips = Sequence[echosdk.StoredClip]
@@ -58,8 +57,9 @@ class PearsonReID:
     With `patience`, training stops when the loss on pairs of `held_back` of the training patients, looked at every
     `look_every` steps, has not fallen that often; the best weights stay. Validation patients are for tau.
 
-    `start` is a file of torchvision's weights of ResNet-50 (ImageNet, as in the paper) from which training starts; see
-    `begin_with_weights` for the first layer.
+    `start` is a file of torchvision's weights of ResNet-50 (ImageNet, as in the paper) from which training starts. Its
+    first layer sees red, green and blue: latent channel i gets the weights of colour i mod 3, and all are scaled by 3
+    / channels, so that its answers keep their size.
     """
 
     architecture: Literal["resnet50", "small"] = field(default="resnet50", validator=in_(("resnet50", "small")))
@@ -214,7 +214,13 @@ class PearsonReID:
     def _begin_with_weights(self, network: ReIdentification) -> None:
         if self.architecture != "resnet50":
             raise echosdk.InputError(f"pearson-reid: start={self.start} is for resnet50, not {self.architecture!r}")
-        begin_with_weights(network.model, self.start)
+        channels = network.model.conv1.in_channels
+
+        def widened(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            first = state["conv1.weight"][:, torch.arange(channels) % 3] * (3 / channels)
+            return {**state, "conv1.weight": first}
+
+        begin_with_weights(network.model, self.start, "pearson-reid", widened)
 
     @property
     def _device(self) -> torch.device:
