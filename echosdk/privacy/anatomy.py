@@ -31,7 +31,9 @@ BATCH, STEPS = 64, 2500
 STRANGERS = 0.01
 """The share of patients of the test split whose nearest training patient passes for them."""
 KNOWN_FRAMES = 200
+"""Training patients, at most, on whose own frames it is measured how many the reader knows."""
 LEAST = 100
+"""Strangers, without whom nobody knows how near the nearest hundredth of them is."""
 
 
 @frozen
@@ -62,8 +64,10 @@ class Reader:
         return np.asarray(cdist(read * scale, anatomy * scale, "sqeuclidean"))
 
 
-def check_anatomy(source: DataSource, name: str) -> None:
-    """Refuse a source that does not know its patients' anatomy."""
+def check_anatomy(source: DataSource, name: str, stills: int) -> None:
+    """Refuse a source that does not know its patients' anatomy, and an audit that draws no stills to look at."""
+    if not stills:
+        raise InputError("--anatomy-patients: there are no stills to look at with --stills 0; let it draw some")
     if not isinstance(source, SimulatedSource) or not isinstance(source, KnownAnatomy):
         raise InputError(
             f"--anatomy-patients: --data {name} does not know the true anatomy of its patients, as a simulation does; "

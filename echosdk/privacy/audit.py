@@ -110,7 +110,7 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
     device = pick_device(asked.device)
     simulated = check_simulated(source, asked.source) if asked.probe_patients else None
     if asked.anatomy_patients:
-        check_anatomy(source, asked.source)
+        check_anatomy(source, asked.source, asked.stills)
     plugin_set, another = _plugin_set(asked, plan, bundle, registry)
     encoder, prior, animator = (_loaded(kind, plugin_set, bundle, registry, device) for kind in MODELS)
 

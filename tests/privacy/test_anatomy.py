@@ -89,9 +89,11 @@ def test_too_few_strangers_say_nothing_and_other_sources_are_refused() -> None:
     nothing = Drawn(stills=torch.zeros(1, 2), keep=torch.tensor([True]))
     (figure,) = near_copies(source, None, [torch.zeros(2)] * 99, nothing, 10, 0, lambda line: None)  # type: ignore[arg-type]
     assert (figure.n, figure.value) == (0, None)
-    check_anatomy(source, "phantom")
+    check_anatomy(source, "phantom", 300)
     with pytest.raises(InputError, match="--anatomy-patients: --data real does not know the true anatomy"):
-        check_anatomy(object(), "real")  # type: ignore[arg-type]
+        check_anatomy(object(), "real", 300)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there are no stills to look at with --stills 0"):
+        check_anatomy(source, "phantom", 0)
 
 
 def test_the_reader_tells_simulated_patients_apart(trained_tiny: Any, registry: Any) -> None:
