@@ -43,7 +43,7 @@ from echosdk.generation.generate import Options, make_plan
 from echosdk.generation.labels import uniform_labels
 from echosdk.generation.pipeline import Pipeline, decode
 from echosdk.seeding import generator
-from echosdk.training import lpips_network, weights_path
+from echosdk.training import imported_weights, lpips_network
 
 FIRST = 1_000_000
 """Patients from this number on are held out: no bundle is trained on them."""
@@ -128,15 +128,15 @@ def of_encoder(bench: Bench) -> Iterator[Figure]:
     coder = bench.pipeline.encoder
     copies = torch.cat([coder.decode(coder.encode(part)) for part in images.split(16)]).clamp(-1, 1)
     yield mean("PSNR, dB", signal_to_noise(images, copies), least=25)
-    path = weights_path("lpips-alex")
-    if path.is_file():
+    path = imported_weights("lpips-alex")
+    if path is not None:
         lpips = lpips_network("alex", path)
         with torch.no_grad():
             parts = zip(images.split(16), copies.split(16), strict=True)
             values = [lpips(one.expand(-1, 3, -1, -1), two.expand(-1, 3, -1, -1)).flatten() for one, two in parts]
         yield mean("LPIPS, AlexNet", torch.cat(values).double().numpy(), most=0.10)
     else:
-        bench.report(f"LPIPS is left out, {path.name} is not here: echosdk weights import lpips-alex")
+        bench.report("LPIPS is left out, its weights are not here: echosdk weights import lpips-alex")
     theirs, ours = fine_power(images), fine_power(copies)
     yield resampled(
         "power above a quarter of the sampling frequency, copy over original",

@@ -70,13 +70,14 @@ def _opened(name: str, registry: Registry) -> str:
 
 
 def _weights(registry: Registry) -> Finding:
-    from echosdk.training.weights import known_weights, weights_path
+    from echosdk.training.weights import MISSING, OTHER, fault, known_weights
 
-    known = known_weights(registry)
-    there = [name for name in known if weights_path(name).is_file()]
-    missing = [name for name in known if name not in there]
+    found = {name: fault(known) for name, known in known_weights(registry).items()}
+    there, missing, other = ([name for name in found if found[name] == wrong] for wrong in ("", MISSING, OTHER))
     says = f"present: {', '.join(there) or 'none'}; not: {', '.join(missing) or 'none'} (echosdk weights list says how)"
-    return Finding(what="weights", ok=True, says=says)
+    if other:
+        says += f"; {OTHER}: {', '.join(other)}"
+    return Finding(what="weights", ok=not other, says=says)
 
 
 def _tried(what: str, attempt: Callable[[], str]) -> Finding:

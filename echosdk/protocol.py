@@ -31,7 +31,7 @@ from echosdk.generation.generate import Options, generate
 from echosdk.integrity import file_digest, private_folder, write_whole
 from echosdk.interfaces import DataSource
 from echosdk.plugin_set import PluginSet, open_source, resolve
-from echosdk.privacy.audit import Audit, audit, refuse_other_data
+from echosdk.privacy.audit import Audit, audit, check_asked, refuse_other_data
 from echosdk.protocol_choices import Choices, Outcome, different
 from echosdk.registry import Registry
 from echosdk.report.scorecard import make_card, render_card_page, write_private_edition
@@ -117,6 +117,11 @@ class Protocol:
         )
 
     @property
+    def audit(self) -> Audit:
+        asked = self.choices.audit.words() | {"seed": self.choices.seed, "device": self.device}
+        return Audit(out=str(self.dataset), source=self.choices.sources[0], bundle=self.bundle_name, **asked)
+
+    @property
     def wanted(self) -> Wanted:
         chosen = attrs.asdict(self.choices.validate, recurse=False)
         return Wanted(**chosen, bundle=self.bundle_name, seed=self.choices.seed, device=self.device)
@@ -139,7 +144,7 @@ def run_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> Outcome:
     is done again, which is said.
     """
     _check_places(protocol)
-    check_bundle(protocol, steps)
+    check_audit(protocol, steps)
     chosen = [step for step in STEPS if step in steps]
     for step in chosen:
         protocol.say(f"protocol: {step}, step {STEPS.index(step) + 1} of {len(STEPS)}")
@@ -275,15 +280,7 @@ def _generate(protocol: Protocol) -> None:
 
 
 def _audit(protocol: Protocol) -> None:
-    asked = Audit(
-        out=str(protocol.dataset),
-        source=protocol.choices.sources[0],
-        bundle=protocol.bundle_name,
-        seed=protocol.choices.seed,
-        device=protocol.device,
-        **protocol.choices.audit.words(),
-    )
-    _write(protocol.result_files["audit"], audit(asked, protocol.registry, protocol.say))
+    _write(protocol.result_files["audit"], audit(protocol.audit, protocol.registry, protocol.say))
 
 
 def _evaluate(protocol: Protocol) -> None:
@@ -344,10 +341,12 @@ def _check_places(protocol: Protocol) -> None:
             raise InputError(f"{name} {path}: lies inside {protocol.out}, which people may read; choose another place")
 
 
-def check_bundle(protocol: Protocol, steps: Sequence[str]) -> None:
-    """Raise where an audit is wanted that would refuse the bundle in hours: it was trained on other data."""
-    if "audit" in steps and protocol.choices.bundle is not None:
-        refuse_other_data(protocol.bundle, protocol.source, protocol.choices.sources[0])
+def check_audit(protocol: Protocol, steps: Sequence[str]) -> None:
+    """Raise where an audit is wanted that would be refused in hours: its policy, its source, a bundle of other data."""
+    if "audit" in steps:
+        check_asked(protocol.audit, protocol.source)
+        if protocol.choices.bundle is not None:
+            refuse_other_data(protocol.bundle, protocol.source, protocol.choices.sources[0])
 
 
 def has_bundle(protocol: Protocol) -> bool:

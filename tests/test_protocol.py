@@ -176,6 +176,25 @@ def test_a_step_says_which_one_it_wants_first(step: str, registry: Registry, tmp
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (AuditChoices(policy="nowhere.toml"), "--policy nowhere.toml: cannot be read: No such file or directory"),
+        (AuditChoices(anatomy_patients=10, stills=0), "--anatomy-patients: there are no stills to look at with --stills 0"),
+    ],
+)
+def test_an_audit_that_would_be_refused_is_refused_before_any_work(
+    asked: AuditChoices, says: str, done: Done, tmp_path: Path
+) -> None:
+    choices = attrs.evolve(done.protocol.choices, audit=asked)
+    protocol = done.again(choices=choices, out=tmp_path / "out", work=tmp_path / "work")[0]
+    for attempt in (run_protocol, plan_protocol):
+        with pytest.raises(echosdk.InputError) as error:
+            attempt(protocol)
+        assert str(error.value).startswith(says)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_private_places_inside_what_people_read_are_refused(done: Done) -> None:
     for more, says in (({"work": done.out / "w"}, "--work"), ({"private_audit": done.out / "p"}, "--private-audit")):
         with pytest.raises(echosdk.InputError) as error:

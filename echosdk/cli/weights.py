@@ -20,13 +20,14 @@ def command() -> None:
 def list_(as_json: bool) -> None:
     """Show which weights are present, and how to get the others."""
     from echosdk.registry import Registry
-    from echosdk.training.weights import known_weights, weights_path
+    from echosdk.training.weights import fault, known_weights
 
     rows = [
         {
             "name": known.name,
             "what": known.what,
-            "present": weights_path(known.name).is_file(),
+            "present": not fault(known),
+            "fault": fault(known),
             "package": f"{known.package}=={known.version}" if known.package else "",
             "get": known.remedy,
         }
@@ -37,8 +38,16 @@ def list_(as_json: bool) -> None:
         return
     options.table(
         ("name", "what", "how"),
-        [(str(row["name"]), str(row["what"]), "present" if row["present"] else str(row["get"])) for row in rows],
+        [(str(row["name"]), str(row["what"]), _how(row)) for row in rows],
     )
+
+
+def _how(row: dict[str, object]) -> str:
+    from echosdk.training.weights import MISSING
+
+    if row["present"]:
+        return "present"
+    return str(row["get"]) if row["fault"] == MISSING else f"{row['fault']} lie there: {row['get']}"
 
 
 @command.command("import")

@@ -19,7 +19,7 @@ from echosdk.evaluation.measurement import NotComputed
 from echosdk.feature_extractor import PretrainedWeights
 from echosdk.interfaces import Encoder, PrivacyFilter, StoredClip
 from echosdk.training.perceptual import lpips_network
-from echosdk.training.weights import KNOWN, is_published, weights_path
+from echosdk.training.weights import KNOWN, MISSING, OTHER, fault, weights_path
 
 Features = NDArray[Any]
 
@@ -119,12 +119,12 @@ def of_validator(name: str, validator: object) -> ClipExtractor | NotComputed:
 
 def unusable(what: str, weights: PretrainedWeights) -> NotComputed | None:
     """Say that weights are missing, or are not those published, and how to get them; None where they are right."""
+    wrong = fault(weights)
+    if not wrong:
+        return None
     path = weights_path(weights.name)
-    if not path.is_file():
-        return NotComputed(name=what, why=f"the weights {weights.name} are not present", remedy=weights.remedy)
-    if not is_published(weights, path):
-        return NotComputed(name=what, why=f"{path.name} holds other weights than were published", remedy=weights.remedy)
-    return None
+    why = f"the weights {weights.name} are {MISSING}" if wrong == MISSING else f"{path.name} holds {OTHER}"
+    return NotComputed(name=what, why=why, remedy=weights.remedy)
 
 
 def _colour(images: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ import torch
 from attrs import field, frozen
 from attrs.validators import ge
 
-from echosdk.abilities import Embedding
+from echosdk.abilities import Embedding, SimulatedSource
 from echosdk.bundle import Bundle
 from echosdk.clips.images import to_images
 from echosdk.clips.video import decode_video
@@ -39,7 +39,7 @@ from echosdk.privacy.expected import expected
 from echosdk.privacy.gate import Gate
 from echosdk.privacy.holes import rejections_a_patient
 from echosdk.privacy.neighbours import Records
-from echosdk.privacy.policy import judge, read_policy
+from echosdk.privacy.policy import Limit, judge, read_policy
 from echosdk.privacy.probes import (
     REPORT_EVERY,
     Real,
@@ -94,23 +94,30 @@ class Audit:
     device: str = "cpu"
 
 
+def check_asked(asked: Audit, source: DataSource) -> tuple[Limit, ...]:
+    """Return the policy's limits, once the source is known to have what is asked of it; raise `InputError` if not."""
+    limits = read_policy(asked.policy)
+    if asked.probe_patients:
+        check_simulated(source, asked.source)
+    if asked.anatomy_patients:
+        check_anatomy(source, asked.source, asked.stills)
+    return limits
+
+
 def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) -> dict[str, Any]:
     """Return the report of an audit, for JSON: figures, ROC curves, claims, and the verdict against the policy.
 
     Raises `InputError` where the data are not those that the bundle was trained on, or the bundle is not the one that
     the dataset was made from: figures of others would say nothing.
     """
-    limits = read_policy(asked.policy)
+    source = open_source(registry, asked.source)
+    limits = check_asked(asked, source)
     folder = Folder.at(asked.out)
     manifest = read_manifest(folder)
     plan = Plan.of_public(manifest["plan"])
     bundle = _bundle(asked, plan, registry)
-    source = open_source(registry, asked.source)
     refuse_other_data(bundle, source, asked.source)
     device = pick_device(asked.device)
-    simulated = check_simulated(source, asked.source) if asked.probe_patients else None
-    if asked.anatomy_patients:
-        check_anatomy(source, asked.source, asked.stills)
     plugin_set, another = _plugin_set(asked, plan, bundle, registry)
     encoder, prior, animator = (_loaded(kind, plugin_set, bundle, registry, device) for kind in MODELS)
 
@@ -139,9 +146,9 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
         *outside.figures,
         rejections_a_patient(manifest),
     ]
-    if simulated:
+    if asked.probe_patients and isinstance(source, SimulatedSource):
         figures += probe_enrolled(
-            fresh_gate, held_out, bundle.noise_key, encoder, simulated, asked.probe_patients, asked.seed, report
+            fresh_gate, held_out, bundle.noise_key, encoder, source, asked.probe_patients, asked.seed, report
         )
     drawn = None
     if asked.stills:

@@ -6,7 +6,7 @@ from echosdk.training.loop import Adversary, Example, Loss, Stopping, Trained, t
 from echosdk.training.perceptual import lpips_network
 from echosdk.training.recipe import Recipe
 from echosdk.training.start import begin_with_weights, starting_from
-from echosdk.training.weights import weights_path
+from echosdk.training.weights import imported_weights
 
 __all__ = [
     "SAMPLERS",
@@ -21,11 +21,11 @@ __all__ = [
     "begin_with_weights",
     "choose",
     "frames_of",
+    "imported_weights",
     "lpips_network",
     "make_scheduler",
     "pad",
     "padded_side",
     "starting_from",
     "train",
-    "weights_path",
 ]

@@ -73,6 +73,9 @@ KNOWN = {
 }
 """What training itself uses; plugins offer more with their feature extractors."""
 
+MISSING = "not present"
+OTHER = "other weights than were published"
+
 
 def known_weights(registry: Registry) -> dict[str, PretrainedWeights]:
     """Return all weights that can be imported, by name: those above, and those of every extractor on offer."""
@@ -91,6 +94,26 @@ def weights_folder() -> Path:
 def weights_path(name: str) -> Path:
     """Return where known weights lie once they are imported."""
     return weights_folder() / f"{name}.safetensors"
+
+
+def imported_weights(name: str) -> Path | None:
+    """Return where weights that training itself uses lie; None where they are not imported.
+
+    Raises `InputError` where other weights lie there than those published.
+    """
+    known = KNOWN[name]
+    wrong = fault(known)
+    if wrong == OTHER:
+        raise InputError(f"{weights_path(name)}: holds {OTHER}; {known.remedy}")
+    return None if wrong else weights_path(name)
+
+
+def fault(known: PretrainedWeights) -> str:
+    """Say what keeps weights from being used: they are missing, or others than those published; empty where nothing."""
+    path = weights_path(known.name)
+    if not path.is_file():
+        return MISSING
+    return "" if is_published(known, path) else OTHER
 
 
 def import_weights(name: str, path: Path | None = None, registry: Registry | None = None) -> Path:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 import echosdk
-from echosdk.training import lpips_network, weights_path
+from echosdk.training import imported_weights, lpips_network
 
 Net = Literal["alex", "vgg"]
 
@@ -41,19 +41,18 @@ def backbone_weights(backbone: str) -> Path | None:
     A file holds the convolutions' weights in torchvision's names (`features.0.weight` ...), as safetensors or as
     torchvision publishes them; which network they are of is seen by their shapes.
     Raises `TrainingError` where the weights are missing: the loss is never changed silently. Raises `InputError` for
-    a file that holds something else.
+    a file that holds something else, as where other weights were put in the place of those imported.
     """
     if backbone == "off":
         return None
-    places = [Path(backbone)]
-    if backbone in CACHED:
-        places = [weights_path(f"lpips-{backbone}"), Path(torch.hub.get_dir()) / "checkpoints" / CACHED[backbone]]
-    path = next((place for place in places if place.is_file()), None)
+    place = Path(torch.hub.get_dir()) / "checkpoints" / CACHED[backbone] if backbone in CACHED else Path(backbone)
+    path = imported_weights(f"lpips-{backbone}") if backbone in CACHED else None
+    path = path or (place if place.is_file() else None)
     if path is None:
         raise echosdk.TrainingError(
-            f"encoder.lpips: no weights at {' or '.join(map(str, places))}. Get them: echosdk weights import "
-            f"lpips-{backbone if backbone in CACHED else 'alex'}; or give a file: --set encoder.lpips=PATH; or leave "
-            "the term out: --set encoder.lpips=off"
+            f"encoder.lpips: no weights at {place}{', nor imported' if backbone in CACHED else ''}. Get them: "
+            f"echosdk weights import lpips-{backbone if backbone in CACHED else 'alex'}; or give a file: "
+            "--set encoder.lpips=PATH; or leave the term out: --set encoder.lpips=off"
         )
     _net(path)
     return path

