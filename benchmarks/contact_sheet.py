@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from echosdk.clips import decode_video
-from echosdk.generation.dataset import read_manifest, read_samples
+from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
+from echosdk.generation.reading import read_samples
 from echosdk.report.page import measured
 from echosdk.report.preview import spread
 

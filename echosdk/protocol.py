@@ -26,6 +26,7 @@ from echosdk.evaluation.evaluate import evaluate
 from echosdk.evaluation.measurement import finite
 from echosdk.evaluation.validate import Wanted, validate
 from echosdk.generation.dataset import MANIFEST as DATASET_MANIFEST
+from echosdk.generation.dataset import dataset_around
 from echosdk.generation.files import Folder
 from echosdk.generation.generate import Options, generate
 from echosdk.integrity import file_digest, private_folder, write_whole
@@ -336,6 +337,9 @@ _DO: dict[str, Callable[[Protocol], None]] = {
 def _check_places(protocol: Protocol) -> None:
     second = protocol.choices.audit.second_network
     places = {"--work": protocol.work, "--private-audit": protocol.private_audit, "audit.second_network": second}
+    for name, path in {**places, "--out": protocol.out}.items():
+        if path is not None and (dataset := dataset_around(Path(path))):
+            raise InputError(f"{name} {path}: lies inside the dataset {dataset}, which people may read; choose another")
     for name, path in places.items():
         if path is not None and Path(path).resolve().is_relative_to(protocol.out.resolve()):
             raise InputError(f"{name} {path}: lies inside {protocol.out}, which people may read; choose another place")

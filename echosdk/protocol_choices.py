@@ -56,9 +56,9 @@ class Generate:
     """
 
     splits: Mapping[str, int] | None = field(default=None)
-    num_frames: int | None = None
+    num_frames: int | None = field(default=None, validator=optional(ge(1)))
     datasets: int = field(default=1, validator=ge(1))
-    shard_size: int | None = None
+    shard_size: int | None = field(default=None, validator=optional(ge(1)))
     micro_batch: int = field(default=4, validator=ge(1))
     max_attempts: int = field(default=20, validator=ge(1))
     threads: int = field(default=1, validator=ge(1))
@@ -69,9 +69,13 @@ class Generate:
 
     @splits.validator
     def _check(self, _attribute: object, splits: Mapping[str, int] | None) -> None:
-        for split in splits or {}:
+        for split, videos in (splits or {}).items():
             if split not in SPLITS:
                 raise ValueError(f"splits.{split}: no such split; choose from {', '.join(SPLITS)}")
+            if videos < 0:
+                raise ValueError(f"splits.{split}: {videos}; wants 0 or more videos")
+        if splits is not None and not sum(splits.values()):
+            raise ValueError("splits: no videos are asked for; give at least one split some")
 
 
 @frozen(kw_only=True)

@@ -203,6 +203,41 @@ def test_private_places_inside_what_people_read_are_refused(done: Done) -> None:
         assert "lies inside" in str(error.value)
 
 
+@pytest.mark.parametrize("place", ["out", "work", "private_audit"])
+def test_a_place_inside_any_dataset_is_refused(place: str, done: Done, tmp_path: Path) -> None:
+    """Also one that has nothing to do with this run: a dataset's folder is what people are given."""
+    inside = done.protocol.dataset / "in"
+    places = {"out": tmp_path / "out", "work": tmp_path / "work"} | {place: inside}
+    with pytest.raises(echosdk.InputError) as error:
+        run_protocol(done.again(**places)[0])
+    assert str(error.value).endswith(f" {inside}: lies inside the dataset {done.protocol.dataset}, which people may read; choose another")
+    assert not inside.exists()
+
+
+@pytest.mark.parametrize(
+    ("splits", "says"),
+    [
+        ({"train": -1, "val": 2}, "splits.train: -1; wants 0 or more videos"),
+        ({"train": 0}, "splits: no videos are asked for; give at least one split some"),
+    ],
+)
+def test_impossible_numbers_of_videos_are_refused_when_they_are_read(splits: dict[str, int], says: str) -> None:
+    with pytest.raises(ValueError) as error:
+        Generate(splits=splits)
+    assert str(error.value) == says
+
+
+def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(done: Done, run_echosdk: Any, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text(TINY.replace("num_frames = 12", "num_frames = 10"))
+    words = ("--config", str(tmp_path / "other.toml"), "--out", str(done.out), "--work", str(done.protocol.work))
+    for last in ((), ("--dry-run",)):
+        ended = run_echosdk("protocol", *words, *last)
+        assert ended.status == 2
+        assert f"echosdk: {done.out}: the step generate w" in ended.err
+        assert "with other num_frames" in ended.err
+    assert "refused" in ended.out
+
+
 def test_a_dry_run_says_what_would_be_done_and_estimates_from_what_a_bundle_recorded(
     run_echosdk: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,8 @@ def command(
         click.echo(json.dumps(found.plain(), indent=2))
         return
     click.echo(f"{out}: {found.n} videos against {found.n} real ones of each split; 95 % intervals")
+    if found.n < videos:
+        click.echo(f"fewer than the {videos} asked for: half of a split's patients, and the dataset, have no more")
     for subject, figures in found.measured.items():
         click.echo(f"\n{subject}")
         head = ("measure", "against", "n", "value", "interval", "floor", "")

@@ -72,6 +72,7 @@ def command(
     The same command goes on after an interruption; a step that is done is not done again. Options win over the file.
     Exit status 1 where the audit does not meet its policy, or the dataset is not shown to be a substitute.
     """
+    from echosdk.errors import PlanError
     from echosdk.protocol import STEPS, Protocol, run_protocol
     from echosdk.protocol_choices import read_choices
     from echosdk.protocol_plan import plan_protocol
@@ -90,6 +91,8 @@ def command(
     if dry_run:
         planned = plan_protocol(protocol, steps or STEPS)
         _print_plan(planned, as_json)
+        for refused in (each for each in planned if each.state == "refused"):
+            raise PlanError(f"{out}: the step {refused.step} would be refused: {refused.what.rpartition('; ')[2]}")
         return
     ended = run_protocol(protocol, steps or STEPS)
     said = {"policy_met": ended.policy_met, "verdict": ended.verdict, "report": ended.report and str(ended.report)}

@@ -147,13 +147,16 @@ def _print(found: Validation) -> None:
         f"{found.label}: mean absolute error of {found.validator}, synthetic minus real: {it.difference:+.2f}{unit}, "
         f"95 % interval {it.low:+.2f} to {it.high:+.2f}; margin {it.margin:g}{unit}"
     )
+    if found.blind:
+        click.echo(found.blind)
     click.echo(found.margin_from)
     click.echo(
         f"{it.patients} test patients, {it.seeds} seeds, {it.datasets} dataset{'s' if it.datasets > 1 else ''}; "
         f"{it.df:.1f} degrees of freedom; p (not inferior) {it.p_noninferior:.3g}, "
         f"p (equivalent, TOST) {it.p_equivalent:.3g}"
     )
-    click.echo(f"power at this size, were there no difference: {it.power:.0%}; 80 % would need")
+    if found.needed:
+        click.echo(f"power at this size, were there no difference: {it.power:.0%}; 80 % would need")
     for size in found.needed:
         many = f"{size.patients} test patients" if size.patients else "more test patients than there can be"
         of = f" of each of {size.datasets} datasets" if it.datasets > 1 else ""

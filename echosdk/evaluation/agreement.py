@@ -14,7 +14,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from echosdk.evaluation.intervals import RESAMPLES, Z
+from echosdk.evaluation.intervals import RESAMPLES, Z, middle
 from echosdk.evaluation.measurement import Measured
 from echosdk.evaluation.noninferiority import patient_weights
 from echosdk.evaluation.rows import PATIENTS
@@ -87,7 +87,7 @@ def make_agreement(
     drawn = [figures(w[:, place].astype(float)) for w in patient_weights(len(groups), resamples, seed)]
     low = high = np.full_like(point, np.nan)  # of one patient nobody knows
     if len(groups) > 1:
-        low, high = np.nanquantile(np.concatenate(drawn, 1), (0.025, 0.975), axis=1)
+        low, high = middle(np.concatenate(drawn, 1))
 
     def measured(name: str, direction: Any, i: int) -> Measured:
         return Measured(

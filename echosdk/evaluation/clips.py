@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,10 +10,9 @@ import numpy as np
 
 from echosdk.clips.array import ArrayClip
 from echosdk.clips.store import pixel_clips
-from echosdk.clips.video import decode_video
 from echosdk.errors import DataError
-from echosdk.generation.dataset import read_samples
 from echosdk.generation.files import Folder
+from echosdk.generation.reading import frames_in, shard_samples
 from echosdk.interfaces import Clip, DataSource, Split
 
 HELD_OUT: tuple[Split, ...] = ("val", "test")
@@ -51,12 +49,8 @@ def read_generated(
     for entry in manifest["shards"]:
         if splits is not None and entry["split"] not in splits:
             continue
-        for sample in read_samples(out.read(f"{entry['shard']}.tar")):
-            if extension == "npy":
-                frames = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-            else:
-                frames, _ = decode_video(sample[extension])
-            key = sample["__key__"]
+        for sample in shard_samples(out, entry):
+            key, frames = sample["__key__"], frames_in(sample, extension)
             yield ArrayClip(id=key, group=key, labels=json.loads(sample["json"])["labels"], frames=frames)
 
 

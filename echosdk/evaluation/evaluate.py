@@ -48,6 +48,7 @@ from echosdk.evaluation.temporal import measure_motion
 from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
+from echosdk.generation.reading import check_complete
 from echosdk.interfaces import Category, DataSource, Label
 from echosdk.plugin_set import PluginSet
 from echosdk.registry import Registry
@@ -103,6 +104,7 @@ def evaluate(
     registry = registry or Registry.discover()
     folder = Folder.at(out)
     manifest = read_manifest(folder)
+    check_complete(folder, manifest)
     plan = Plan.of_public(manifest["plan"])
     opened = bundle_of(bundle, plan, registry)
     train = one_of_each_patient(source, ("train",), seed)

@@ -32,14 +32,24 @@ def statistic_interval(
 ) -> tuple[float, float]:
     """Return the percentile interval of a statistic of n independent units; it is given rows of their numbers `b n`.
 
-    Of a single unit there is none: NaN.
+    Of a single unit there is none: NaN, as where the statistic often has no value (see `middle`).
     """
     if n < 2:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     found = [statistic(rng.integers(n, size=(min(CHUNK, resamples - i), n))) for i in range(0, resamples, CHUNK)]
-    low, high = np.nanquantile(np.concatenate(found), (0.025, 0.975))
+    low, high = middle(np.concatenate(found))
     return float(low), float(high)
+
+
+def middle(resampled: Array) -> tuple[Array, Array]:
+    """Return the ends of the middle 95 % of resamples, along the last axis.
+
+    NaN where more than 5 % of them have no value, as where a resample often is one patient many times: nobody knows.
+    """
+    known = np.isnan(resampled).mean(-1, keepdims=True) <= 0.05
+    low, high = np.nanquantile(np.where(known, resampled, 0.0), (0.025, 0.975), axis=-1)
+    return np.where(known[..., 0], low, np.nan), np.where(known[..., 0], high, np.nan)
 
 
 def half_sample_error(

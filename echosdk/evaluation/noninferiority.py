@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import gt
 from numpy.typing import NDArray
 from scipy import special
@@ -96,7 +96,7 @@ class Comparison:
 
     `p_noninferior` is of the test that the difference is the margin or more; `p_equivalent` is the larger of the two
     one-sided tests' (TOST). `power` is the chance to show non-inferiority in a trial of this size, were there no
-    difference at all.
+    difference at all. `blind` says that the model trained on real data is not shown to know anything (see `judge`).
     """
 
     verdict: Verdict
@@ -114,6 +114,24 @@ class Comparison:
     datasets: int
     variance: Variance
     power: float
+    blind: bool = False
+
+
+BLIND = (
+    "Even the model trained on real data is not shown to do better than one value for every clip by more than the "
+    "margin. Such a trial cannot tell good videos from noise: train longer, or on more."
+)
+
+
+def judge(found: Comparison, effect: Comparison) -> Comparison:
+    """Take *substitute* back where the model trained on real data is not shown to know anything.
+
+    `effect` compares it with what knows nothing: one value for every clip. Where that is not shown to err by more than
+    the margin more, videos of noise would be as good: the trial could not have told (assay sensitivity; ICH E10, 1.5).
+    """
+    blind = not effect.low > found.margin
+    verdict: Verdict = "not shown" if blind and found.verdict == "substitute" else found.verdict
+    return evolve(found, blind=blind, verdict=verdict)
 
 
 def compare(

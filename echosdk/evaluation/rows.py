@@ -8,11 +8,13 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from echosdk.evaluation.intervals import RESAMPLES
+from echosdk.evaluation.intervals import RESAMPLES, middle
 from echosdk.evaluation.measurement import Measured
 from echosdk.evaluation.noninferiority import patient_weights, per_patient
 
 PATIENTS = "bootstrap of patients, jointly over seeds"
+RESIDUE = 1e-9
+"""What rounding may leave of a spread that is none, as a share of what it is the difference of."""
 
 
 @frozen(kw_only=True)
@@ -62,10 +64,9 @@ def make_row(
         """Return each figure for each row of patients' weights `b p`."""
         total = {name: weights @ values.T for name, values in sums.items()}  # b or b s
         count, spread = total["count"], total["label2"] - total["label"] ** 2 / total["count"]
-        with np.errstate(invalid="ignore", divide="ignore"):  # a resample of one label has no R2
-            r2 = 1 - total["squared"].mean(1) / spread
+        spread = np.where(spread > RESIDUE * total["label2"], spread, np.nan)  # a resample of one label has no R2
         return {
-            "R2": np.where(np.isfinite(r2), r2, np.nan),
+            "R2": 1 - total["squared"].mean(1) / spread,
             "MAE": total["absolute"].mean(1) / count,
             "RMSE": np.sqrt(total["squared"] / count[:, None]).mean(1),
             "bias": total["error"].mean(1) / count,
@@ -76,9 +77,9 @@ def make_row(
     directions: dict[str, Any] = {"R2": "higher", "MAE": "lower", "RMSE": "lower", "bias": "zero"}
     found: dict[str, Any] = {}
     for name, direction in directions.items():
-        low = high = np.nan  # of one patient nobody knows
+        low = high = np.array(np.nan)  # of one patient nobody knows
         if len(groups) > 1:
-            low, high = np.nanquantile(np.concatenate([part[name] for part in drawn]), (0.025, 0.975))
+            low, high = middle(np.concatenate([part[name] for part in drawn]))
         found[name.lower()] = Measured(
             name=name,
             direction=direction,

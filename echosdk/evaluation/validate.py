@@ -32,11 +32,12 @@ from echosdk.evaluation.downstream import (
 from echosdk.evaluation.evaluate import bundle_of
 from echosdk.evaluation.intervals import RESAMPLES
 from echosdk.evaluation.measurement import Measured, NotComputed, finite
-from echosdk.evaluation.noninferiority import Comparison, Needed, compare, needed
+from echosdk.evaluation.noninferiority import BLIND, Comparison, Needed, compare, judge, needed
 from echosdk.evaluation.rows import Row, make_row
 from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
+from echosdk.generation.reading import check_complete
 from echosdk.integrity import private_folder
 from echosdk.interfaces import DataSource, Label
 from echosdk.plugin_set import PluginSet, resolve
@@ -55,6 +56,8 @@ OWN_MARGIN = (
     "chose it has to say why."
 )
 FRACTIONS = (0.1,)
+NOTHING = "nothing"
+"""What a row is called whose readings are one value."""
 
 
 @frozen(kw_only=True)
@@ -83,9 +86,14 @@ class Validation:
         margin = self.comparison.margin
         return MARGIN_FROM if margin == MARGIN else OWN_MARGIN.format(margin)
 
+    @property
+    def blind(self) -> str:
+        """Why the trial cannot tell good videos from noise, in a sentence; empty where it can."""
+        return BLIND if self.comparison.blind else ""
+
     def plain(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {**finite(attrs.asdict(self)), "margin_from": self.margin_from}
+        return {**finite(attrs.asdict(self)), "margin_from": self.margin_from, "blind": self.blind}
 
 
 @frozen(kw_only=True)
@@ -145,6 +153,8 @@ def validate(
         raise InputError(f"--fraction {outside[0]}: must be above 0 and under 1")
     folders = [Folder.at(out) for out in outs]
     manifests = [read_manifest(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        check_complete(folder, manifest)
     plans = [Plan.of_public(manifest["plan"]) for manifest in manifests]
     check_datasets(outs, plans, manifests)
     inside = [out for folder, out in zip(folders, outs, strict=True) if is_inside(work, folder)]
@@ -203,27 +213,26 @@ def validate(
     ]
     missing: list[NotComputed] = []
     real_read = study.read(on_real)
-    rows = [study.row(on_real, test, real_read)]
+    rows = [study.row(on_real.name, test, real_read)]
+    nothing, about = _one_value(real, label)
+    rows.append(attrs.evolve(study, cutoffs=()).row(NOTHING, test, nothing, minus=("real", real_read), note=about))
     if wanted.reconstruct:
         arm = _reconstructed(bench, real, plans[0], wanted, source_print, missing)
-        rows += [study.row(arm, test, study.read(arm), minus=("real", real_read))] if arm else []
+        rows += [study.row(arm.name, test, study.read(arm), minus=("real", real_read))] if arm else []
     made_read = [study.read(arm) for arm in on_made]
     for arm, stores, read in zip(on_made, made, made_read, strict=True):
-        rows.append(study.row(arm, test, read, minus=("real", real_read)))
+        rows.append(study.row(arm.name, test, read, minus=("real", real_read)))
         if "test" in stores:
             own = Exam(name="synthetic", clips=stores["test"], fingerprint=store_fingerprint("t", arm.fingerprint))
-            rows.append(study.row(arm, own, study.read(arm, own)))
+            rows.append(study.row(arm.name, own, study.read(arm, own)))
         else:
             missing.append(NotComputed(name=f"{arm.name}, tested on synthetic", why="the dataset has no test split"))
     rows += _more_rows(study, on_real, real_read, on_made[0], real)
-    true = _labels_of(real["test"], label.name)
-    comparison = compare(
-        np.abs(real_read - true),
-        np.abs(np.stack(made_read) - true),
-        np.array([clip.group for clip in real["test"]]),
-        wanted.margin,
-        resamples=wanted.resamples,
-        seed=wanted.seed,
+    true, groups = _labels_of(real["test"], label.name), np.array([clip.group for clip in real["test"]])
+    errors, how = np.abs(real_read - true), {"resamples": wanted.resamples, "seed": wanted.seed}
+    comparison = judge(
+        compare(errors, np.abs(np.stack(made_read) - true), groups, wanted.margin, **how),
+        compare(errors, np.abs(nothing - true)[None], groups, wanted.margin, **how),
     )
     return Validation(
         datasets=tuple(out.rstrip("/").rpartition("/")[2] for out in outs),
@@ -234,7 +243,7 @@ def validate(
         low=label.low,
         high=label.high,
         comparison=comparison,
-        needed=needed(comparison),
+        needed=() if comparison.blind else needed(comparison),  # no number of patients would help
         rows=tuple(row for row, _ in rows),
         agreements=tuple(agreement for _, agreement in rows),
         not_computed=tuple(missing),
@@ -260,15 +269,15 @@ class _Study:
         return np.stack(found)
 
     def row(
-        self, arm: Arm, exam: Exam, read: NDArray[Any], minus: tuple[str, NDArray[Any]] | None = None, note: str = ""
+        self, name: str, exam: Exam, read: NDArray[Any], minus: tuple[str, NDArray[Any]] | None = None, note: str = ""
     ) -> tuple[Row, Agreement]:
         """Return a row and how its readings agree; `minus` are a row's name and its readings of the same clips."""
         true, groups = _labels_of(exam.clips, self.label.name), np.array([clip.group for clip in exam.clips])
         how: Any = {"resamples": self.wanted.resamples, "seed": self.wanted.seed}
-        row = attrs.evolve(make_row(arm.name, exam.name, read, true, groups, **how), note=note)
+        row = attrs.evolve(make_row(name, exam.name, read, true, groups, **how), note=note)
         if minus:
             row = attrs.evolve(row, minus=_difference(minus, read, true, groups, self.wanted.margin, how))
-        return row, make_agreement(arm.name, exam.name, read, true, groups, self.label, self.cutoffs, **how)
+        return row, make_agreement(name, exam.name, read, true, groups, self.label, self.cutoffs, **how)
 
 
 def _difference(
@@ -315,30 +324,30 @@ def _more_rows(
                 again[split] = relabelled(clips, label, study.bench.predict(on_real, number, exam, label))
             relabelling = arm(f"{on_made.name} relabelled", again["train"], again["val"], number)
             read.append(study.bench.predict(relabelling, number, study.test, label))
-        rows.append(study.row(relabelling, study.test, np.stack(read), minus=against))
+        rows.append(study.row(relabelling.name, study.test, np.stack(read), minus=against))
     if wanted.empirical:
         train, val = (
             distributed_as(getattr(on_made, split), real[split], label, wanted.seed) for split in ("train", "val")
         )
         empirical = arm(f"{on_made.name}, labels distributed as in real", train, val)
         note = _distinct(train=train, val=val)
-        rows.append(study.row(empirical, study.test, study.read(empirical), minus=against, note=note))
+        rows.append(study.row(empirical.name, study.test, study.read(empirical), minus=against, note=note))
     if wanted.label_noise:
         noise = wanted.label_noise
         train, val = (with_noise(real[split], label, noise, wanted.seed) for split in ("train", "val"))
         noisy = arm(f"real, labels with noise of {noise:g}", train, val, noise)
-        rows.append(study.row(noisy, study.test, study.read(noisy), minus=against))
+        rows.append(study.row(noisy.name, study.test, study.read(noisy), minus=against))
     if wanted.augment:
         plus = [*on_made.train]
         both = arm(f"real and {on_made.name}", [*real["train"], *plus], real["val"])
-        rows.append(study.row(both, study.test, study.read(both), minus=against))
+        rows.append(study.row(both.name, study.test, study.read(both), minus=against))
         for share in wanted.fractions:
             some, part = share_of_patients(real["train"], share, wanted.seed), f"{100 * share:g} % of real"
             alone = arm(part, some, real["val"])
             alone_read = study.read(alone)
-            rows.append(study.row(alone, study.test, alone_read, minus=against))
+            rows.append(study.row(alone.name, study.test, alone_read, minus=against))
             both = arm(f"{part} and {on_made.name}", [*some, *plus], real["val"])
-            rows.append(study.row(both, study.test, study.read(both), minus=(part, alone_read)))
+            rows.append(study.row(both.name, study.test, study.read(both), minus=(part, alone_read)))
     return rows
 
 
@@ -368,6 +377,13 @@ def _reconstructed(
     stores = reconstructed_stores(real, encoder, stage.public, source, bench.fps, bench.work, bench.device)
     about = store_fingerprint(name, source, stage.public)
     return Arm(name=name, train=stores["train"], val=stores["val"], fingerprint=about)
+
+
+def _one_value(real: Mapping[Any, Clips], label: Label) -> tuple[NDArray[Any], str]:
+    """Return what whoever knows nothing says of the test clips, `2 n` as of two trainings that agree, and in words."""
+    value = float(np.median(_labels_of(real["train"], label.name)))
+    about = f"{value:.4g}{label.unit and ' ' + label.unit} for every clip, the median of the real training labels"
+    return np.full((2, len(real["test"])), value), about
 
 
 def _labels_of(clips: Clips, label: str) -> NDArray[Any]:

@@ -14,9 +14,9 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from echosdk.clips.video import decode_video
-from echosdk.errors import DatasetError
-from echosdk.generation.dataset import read_manifest, read_samples
+from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
+from echosdk.generation.reading import shard_samples
 from echosdk.interfaces import Category, Clip, Label, Split
 
 
@@ -43,11 +43,7 @@ def samples(folder: Folder, manifest: Mapping[str, Any], split: str | None = Non
     for entry in manifest["shards"]:
         if split not in (None, entry["split"]):
             continue
-        name = f"{entry['shard']}.tar"
-        data = folder.read(name)
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise DatasetError(f"{folder.url}/{name}: its bytes are not those that were written; run: echosdk repair")
-        for one in read_samples(data):
+        for one in shard_samples(folder, entry):
             about = json.loads(one["json"])
             yield Sample(key=one["__key__"], extension=extension, video=one[extension], about=about)
 

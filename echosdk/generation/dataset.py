@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cattrs
@@ -17,7 +18,6 @@ import numpy as np
 from attrs import frozen
 
 from echosdk.bundle import Bundle
-from echosdk.clips.video import decode_video
 from echosdk.documents import read_json
 from echosdk.errors import DatasetError
 from echosdk.generation.card import render_card
@@ -25,6 +25,7 @@ from echosdk.generation.files import Folder
 from echosdk.generation.made_with import joined
 from echosdk.generation.pipeline import noise_key
 from echosdk.generation.plan import Plan, first_reason
+from echosdk.generation.reading import frames_in, read_samples, shard_samples
 from echosdk.generation.shards import (
     COUNTS,
     ShardResult,
@@ -103,6 +104,12 @@ def read_manifest(out: Folder) -> dict[str, Any]:
             f"{out.url}/{MANIFEST}: damaged: {first_reason(error)}; remove it and run: echosdk merge {out.url}"
         ) from error
     return manifest
+
+
+def dataset_around(path: Path) -> Path | None:
+    """Return the dataset on this machine in which a path lies, or which it is; None where there is none."""
+    place = path.resolve()
+    return next((folder for folder in (place, *place.parents) if (folder / MANIFEST).is_file()), None)
 
 
 def read_plan(out: Folder) -> Plan:
@@ -308,13 +315,6 @@ def foreign_shards(out: Folder, plan: Plan) -> set[str]:
     return {name for name in named if name.rpartition(".")[0] not in own}
 
 
-def read_samples(data: bytes) -> Iterator[dict[str, Any]]:
-    """Yield a shard's samples: `__key__`, the video's bytes under its extension, `json` bytes."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
-    yield from group_by_keys(tar_file_expander([{"url": "shard", "stream": io.BytesIO(data)}]))
-
-
 def read_video_bytes(out: Folder, results: Sequence[ShardResult], key: str, extension: str) -> bytes:
     """Return one sample's video file."""
     result = next(result for result in results if any(row["key"] == key for row in result.samples))
@@ -336,32 +336,34 @@ def open_dataset(out: str, split: str | None = None, shuffle: int = 0) -> webdat
 
     manifest = read_manifest(Folder.at(out))
     extension = manifest["plan"]["format"]
-    urls = [f"{out.rstrip('/')}/{e['shard']}.tar" for e in manifest["shards"] if split in (None, e["split"])]
-    if not urls:
+    entries = {f"{out.rstrip('/')}/{e['shard']}.tar": e for e in manifest["shards"] if split in (None, e["split"])}
+    if not entries:
         raise DatasetError(f"{out}: has no samples of the split {split!r}")
 
     pipeline = webdataset.DataPipeline(
-        webdataset.SimpleShardList(urls), webdataset.split_by_node, webdataset.split_by_worker, _opened
+        webdataset.SimpleShardList([*entries]),
+        webdataset.split_by_node,
+        webdataset.split_by_worker,
+        partial(_opened, entries),
     )
     if shuffle:
         pipeline = pipeline.compose(webdataset.shuffle(shuffle))
     return pipeline.compose(webdataset.map(partial(_decoded, extension)))
 
 
-def _opened(shards: Any) -> Iterator[dict[str, Any]]:
+def _opened(entries: Mapping[str, Any], shards: Any) -> Iterator[dict[str, Any]]:
     for shard in shards:
-        folder, _, name = shard["url"].rpartition("/")
-        yield from read_samples(Folder.at(folder).read(name))
+        yield from shard_samples(Folder.at(shard["url"].rpartition("/")[0]), entries[shard["url"]])
 
 
 def _decoded(extension: str, sample: Mapping[str, bytes]) -> dict[str, Any]:
     from echosdk.clips.images import to_images
 
-    if extension == "npy":
-        frames = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-    else:
-        frames, _ = decode_video(sample[extension])
-    return {"key": sample["__key__"], "video": to_images(frames), **json.loads(sample["json"])}
+    return {
+        "key": sample["__key__"],
+        "video": to_images(frames_in(sample, extension)),
+        **json.loads(sample["json"]),
+    }
 
 
 def _index(results: Sequence[ShardResult], extension: str) -> bytes:

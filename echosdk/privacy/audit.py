@@ -5,8 +5,6 @@ The bundle's private part and the real data are read; nothing of them is in the 
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,13 +19,13 @@ from attrs.validators import ge
 from echosdk.abilities import Embedding, SimulatedSource
 from echosdk.bundle import Bundle
 from echosdk.clips.images import to_images
-from echosdk.clips.video import decode_video
 from echosdk.devices import pick_device
-from echosdk.errors import DatasetError, InputError, PrivacyError
-from echosdk.generation.dataset import read_manifest, read_samples
+from echosdk.errors import InputError, PrivacyError
+from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.pipeline import load_gate
 from echosdk.generation.plan import Plan
+from echosdk.generation.reading import check_complete, frames_in, shard_samples
 from echosdk.interfaces import DataSource, Encoder, References
 from echosdk.plugin_set import PluginSet, open_source, resolve
 from echosdk.privacy.anatomy import check_anatomy, near_copies
@@ -114,6 +112,7 @@ def audit(asked: Audit, registry: Registry, report: Report = lambda line: None) 
     limits = check_asked(asked, source)
     folder = Folder.at(asked.out)
     manifest = read_manifest(folder)
+    check_complete(folder, manifest)
     plan = Plan.of_public(manifest["plan"])
     bundle = _bundle(asked, plan, registry)
     refuse_other_data(bundle, source, asked.source)
@@ -288,15 +287,8 @@ def _samples(
 
 def _videos(folder: Folder, manifest: dict[str, Any], plan: Plan) -> Iterator[Any]:
     for entry in manifest["shards"]:
-        name = f"{entry['shard']}.tar"
-        data = folder.read(name)
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise DatasetError(f"{folder.url}/{name}: its bytes are not those that were written; run: echosdk repair")
-        for sample in read_samples(data):
-            if plan.format == "npy":
-                yield np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-            else:
-                yield decode_video(sample[plan.format], name=f"{folder.url}/{name}")[0]
+        for sample in shard_samples(folder, entry):
+            yield frames_in(sample, plan.format)
 
 
 def _spaces(gate: Gate, second: Embedding | None) -> Iterator[tuple[str, Callable[[torch.Tensor, Any], Records]]]:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from echosdk.errors import InputError
-from echosdk.generation.dataset import read_manifest, read_samples
+from echosdk.generation.dataset import read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
+from echosdk.generation.reading import shard_samples
 from echosdk.generation.shards import AUDITED_PLAN
 from echosdk.integrity import private_folder
 from echosdk.privacy.section import section as audit_section
@@ -249,7 +250,7 @@ def _samples(dataset: Folder) -> list[dict[str, Any]]:
     return [
         {"key": sample["__key__"], **json.loads(sample["json"])}
         for entry in read_manifest(dataset)["shards"]
-        for sample in read_samples(dataset.read(f"{entry['shard']}.tar"))
+        for sample in shard_samples(dataset, entry)
     ]
 
 
@@ -258,7 +259,7 @@ def _videos(dataset: Folder, keys: Collection[str], extension: str) -> dict[str,
     return {
         sample["__key__"]: sample[extension]
         for entry in read_manifest(dataset)["shards"]
-        for sample in read_samples(dataset.read(f"{entry['shard']}.tar"))
+        for sample in shard_samples(dataset, entry)
         if sample["__key__"] in keys
     }
 

@@ -21,10 +21,11 @@ def usefulness_sentence(validation: Mapping[str, Any]) -> str:
     """Return the verdict in words."""
     it, points = validation["comparison"], _points(validation)
     more = "more" if it["difference"] > 0 else "less"
+    blind = validation["blind"] if it["verdict"] == "not shown" else ""
     return (
         f"A model trained on it errs by {abs(it['difference']):.2f}{points} {more} than one trained on real data, on "
         f"{it['patients']} real test patients (95 % interval {it['low']:+.2f} to {it['high']:+.2f}; margin "
-        f"{it['margin']:g}). {MEANS[it['verdict']]}."
+        f"{it['margin']:g}). {blind or MEANS[it['verdict']] + '.'}"
     )
 
 
@@ -38,7 +39,8 @@ def verdict_section(validation: Mapping[str, Any]) -> Html:
             "p",
             f"{validation['validator']} was trained on real data and on the synthetic videos, alike, and "
             "both were tested on the same real patients. Substitute: the whole interval is under the margin. Worse: it "
-            f"is all over it. Not shown: neither. {validation.get('margin_from', '')}",
+            "is all over it. Not shown: neither, or the model trained on real data is not shown to know more than "
+            f"nothing, which is one value for every clip. {validation['margin_from']}",
         ),
         element(
             "div",
@@ -88,10 +90,12 @@ def reading_section(validation: Mapping[str, Any]) -> Html:
         if None not in limits:  # of a single clip there are none
             drawn.append(bland_altman(title, name, unit, each["cells"], *limits))
     tested = [each for each in main if each["tested_on"] == "real"][:3]
+    trainings = len(validation["rows"][0]["mae_by_seed"])
+    clips = sum(count for _, _, count in tested[0]["cells"]) // trainings if tested else 0
     for i, roc in enumerate(tested[0]["roc"] if tested else []):
         under = f"{name} under {roc['cutoff']:g}{unit and NO_BREAK + unit}"
         areas = [f"{each['trained_on']} {figure(each['roc'][i]['area'])}" for each in tested]
-        text = f"{roc['below']} of the clips. Area under the curve: {'; '.join(areas)}."
+        text = f"{roc['below']} of the {clips} clips are. Area under the curve: {'; '.join(areas)}."
         lines = {f"trained on {each['trained_on']}": each["roc"][i]["curve"] for each in tested}
         drawn.append(curves(under, "share of the others taken for it", "share found", lines, text))
     text = (
@@ -148,7 +152,7 @@ def _needed(sizes: Sequence[Mapping[str, Any]]) -> str:
     never = [size(each) for each in sizes if each["patients"] is None]
     if never:
         enough.append(f"with {never[-1]} or fewer no number of patients is enough")
-    return "; ".join(enough)
+    return "; ".join(enough) or "no size of trial is enough"
 
 
 def _unit(validation: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from scipy import stats
 
 from echosdk import Label
 from echosdk.evaluation.agreement import Agreement, make_agreement
+from echosdk.evaluation.rows import make_row
 
 EF = Label(name="EF", unit="%", low=10, high=90)
 
@@ -55,6 +56,18 @@ def test_readings_without_order_have_half_the_area_and_perfect_ones_all():
     assert perfect.roc[0].curve[0] == (0, 1)
     assert blind.roc[0].area.value == 0.5
     assert blind.roc[0].curve[25] == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("patients", [2, 3])
+def test_of_so_few_patients_that_a_resample_often_is_one_of_them_no_interval_is_known(patients: int):
+    true = np.array([70.0, 12.4, 61.1])[:patients]  # resampled alone, rounding leaves each some spread
+    read = true + np.array([[3.0], [4.0]])
+    row = make_row("a", "b", read, true, np.arange(patients), resamples=2000)
+    assert row.r2.value <= 1
+    assert row.r2.interval_in_words() == "no interval"
+    assert row.mae.low <= row.mae.value <= row.mae.high
+    area = make_agreement("a", "b", read, true, np.arange(patients), EF, (65,)).roc[0].area
+    assert (area.value, area.interval_in_words()) == (1, "no interval")
 
 
 def test_patients_are_resampled_whole():

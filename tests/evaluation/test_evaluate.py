@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,26 @@ def test_frames_of_another_size_are_refused(made, registry):
     assert "frames are 48x48, those of the dataset are 32x32; compare with the source that its bundle" in str(
         error.value
     )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "validate"])
+def test_a_shard_that_is_damaged_or_missing_is_an_error_that_says_what_to_do(
+    command: str, made: Path, trained_tiny: Bundle, run_echosdk: Any, tmp_path: Path
+) -> None:
+    out, work = shutil.copytree(made, tmp_path / "made"), ("--work", str(tmp_path / "w"), "--seeds", "2")
+    asked = (command, str(out), "--data", REAL, "--bundle", str(trained_tiny.folder), *(work if command == "validate" else ()))
+    shard = next(out.glob("test-*.tar"))
+    content = bytearray(shard.read_bytes())
+    content[1000:1050] = bytes(50)
+    shard.write_bytes(content)
+    ended = run_echosdk(*asked)
+    assert ended.status == 2
+    remedy = f"copy it again, or run: echosdk repair {out}"
+    assert ended.err.splitlines()[-1] == f"echosdk: {shard}: its bytes are not those that were written; {remedy}"
+    shard.unlink()
+    ended = run_echosdk(*asked)
+    assert ended.status == 2
+    assert ended.err.splitlines()[-1].startswith(f"echosdk: {shard}: missing, as 1 of 5 shards are; copy them again, or run: ")
 
 
 def test_the_command_prints_tables_or_json(made, trained_tiny, run_echosdk, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from echosdk.evaluation.noninferiority import Variance, compare, needed, patients_needed, power
+from echosdk.evaluation.noninferiority import Variance, compare, judge, needed, patients_needed, power
 
 MARGIN = 0.5
 
@@ -58,6 +58,20 @@ SETTINGS = {
 @pytest.mark.parametrize("of", SETTINGS.values(), ids=SETTINGS)
 def test_at_the_margin_a_substitute_is_declared_as_rarely_as_it_says(of):
     assert rate("substitute", MARGIN, **of) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 400)
+
+
+def test_equally_useless_models_are_as_rarely_a_substitute():
+    """Both say one value for every clip, but for a little noise: without `judge` nearly every trial would be fooled."""
+    rng, found = np.random.default_rng(0), []
+    for i in range(400):
+        nothing = np.abs(rng.uniform(-30, 30, 60))
+        real, synthetic = (nothing + rng.normal(0, 0.5, (3, 60)) + rng.normal(0, 0.05, (3, 1)) for _ in range(2))
+        alike = compare(real, synthetic[None], np.arange(60), MARGIN, resamples=200, seed=i)
+        effect = compare(real, np.stack([nothing, nothing])[None], np.arange(60), MARGIN, resamples=200, seed=i)
+        found.append((alike.verdict, judge(alike, effect)))
+    assert np.mean([before == "substitute" for before, _ in found]) > 0.9
+    assert np.mean([after.verdict == "substitute" for _, after in found]) <= 0.025
+    assert all(after.blind for _, after in found)
 
 
 FEW_DATASETS = {

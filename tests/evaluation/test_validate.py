@@ -24,7 +24,7 @@ from echosdk.evaluation.downstream import KIND, Arm
 from echosdk.evaluation.rows import make_row
 from echosdk.evaluation.validate import Wanted, _more_rows, validate
 from echosdk.generation.generate import Options, generate
-from echosdk.report.usefulness import verdict_section
+from echosdk.report.usefulness import usefulness_sentence, verdict_section
 
 LABEL = "simulated_EF"
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to Python
@@ -35,6 +35,7 @@ class Reader:
     """Knows the true label, and errs by 2 and a little that its seed decides; by more where it has seen synthetic."""
 
     off_synthetic: float = 0.0
+    useless: bool = False
     min_frames: ClassVar[int] = 1
     fps: ClassVar[float] = 16.0
     seen: ClassVar[list[dict[str, Any]]] = []
@@ -54,7 +55,7 @@ class Reader:
         self._error = json.loads((public / "error.json").read_text())
 
     def predict(self, clip: echosdk.StoredClip) -> echosdk.Conditions:
-        return {name: float(value) + self._error for name, value in clip.labels.items()}
+        return {name: (45.0 if self.useless else float(value)) + self._error for name, value in clip.labels.items()}
 
     def score(self, test: Any) -> Mapping[str, float]:
         return {}
@@ -71,9 +72,9 @@ def readers(registry: Registry) -> Registry:
     return Registry((*registry.offers, *Registry.of(module).offers))
 
 
-def by_reader(off: float = 0.0, **more: Any) -> Wanted:
-    use = (f"{KIND}=reader",)
-    return Wanted(use=use, set_=(f"{KIND}.off_synthetic={off}",), reconstruct=False, resamples=500, **more)
+def by_reader(off: float = 0.0, useless: bool = False, **more: Any) -> Wanted:
+    use, set_ = (f"{KIND}=reader",), (f"{KIND}.off_synthetic={off}", f"{KIND}.useless={str(useless).lower()}")
+    return Wanted(use=use, set_=set_, reconstruct=False, resamples=500, **more)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,7 @@ def test_the_rows_are_those_of_table_four_and_what_was_asked_for(validated):
     found, _, _ = validated
     assert [(row.trained_on, row.tested_on) for row in found.rows] == [
         ("real", "real"),
+        ("nothing", "real"),
         ("reconstructed", "real"),
         ("synthetic", "real"),
         ("synthetic", "synthetic"),
@@ -115,7 +117,7 @@ def test_the_rows_are_those_of_table_four_and_what_was_asked_for(validated):
         assert row.minus.against == other
         assert row.minus.value == pytest.approx(row.mae.value - maes[other])
         assert row.minus.low < row.minus.value < row.minus.high
-    assert found.rows[2].minus.value == pytest.approx(found.comparison.difference)
+    assert found.rows[3].minus.value == pytest.approx(found.comparison.difference)
 
 
 def test_every_row_has_its_plots_and_the_validators_cut_offs(validated):
@@ -125,14 +127,14 @@ def test_every_row_has_its_plots_and_the_validators_cut_offs(validated):
         assert agreement.bias.value == pytest.approx(row.bias.value)
         assert sum(count for *_, count in agreement.cells) == row.seeds * row.mae.n
         if row.tested_on == "real":
-            assert [roc.cutoff for roc in agreement.roc] == [35, 40, 50]
+            assert [roc.cutoff for roc in agreement.roc] == ([] if row.trained_on == "nothing" else [35, 40, 50])
 
 
 def test_cut_offs_may_be_asked_for_and_a_validator_without_any_has_no_curve(made, real, readers, tmp_path):
     none = validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
     assert all(not each.roc for each in none.agreements)
     some = validate([str(made)], real, "phantom", tmp_path, by_reader(cutoffs=(45.0,)), registry=readers)
-    assert [[roc.cutoff for roc in each.roc] for each in some.agreements[:2]] == [[45], [45]]
+    assert [[roc.cutoff for roc in each.roc] for each in some.agreements[:3]] == [[45], [], [45]]
     assert some.agreements[0].roc[0].area.value == 1  # it errs by the same for all
 
 
@@ -169,7 +171,7 @@ def test_a_rerun_trains_and_predicts_nothing_and_says_the_same(validated, made, 
     found, work, wanted = validated
     for method in ("fit", "predict"):
         monkeypatch.setattr(f"echosdk_ef.regressor.EFRegressor.{method}", lambda *_: pytest.fail("was done before"))
-    assert validate([str(made)], real, "phantom", work, wanted, registry=registry) == found
+    assert validate([str(made)], real, "phantom", work, wanted, registry=registry).plain() == found.plain()
 
 
 def test_real_videos_and_models_are_for_their_owner_alone_and_none_is_with_the_dataset(validated, made):
@@ -189,7 +191,27 @@ def test_the_verdict_is_what_the_models_are(off, verdict, made, real, readers, t
     assert found.comparison.verdict == verdict
     assert found.comparison.difference == pytest.approx(off, abs=0.01)
     assert found.comparison.patients == 15
-    assert [row.mae.value for row in found.rows] == pytest.approx([2 + (off if i else 0) for i in range(3)], abs=0.1)
+    assert not found.blind
+    of_models = [row.mae.value for row in found.rows if row.trained_on != "nothing"]
+    assert of_models == pytest.approx([2 + (off if i else 0) for i in range(3)], abs=0.1)
+
+
+def test_nothing_says_the_median_of_the_real_training_labels_of_every_clip(made, real, readers, tmp_path):
+    found = validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
+    train, test = ([clip.labels[LABEL] for clip in real.clips(split)] for split in ("train", "test"))
+    row = next(row for row in found.rows if row.trained_on == "nothing")
+    assert row.note == f"{np.median(train):.4g} % for every clip, the median of the real training labels"
+    assert row.mae.value == pytest.approx(np.abs(np.median(train) - test).mean())
+    assert row.minus.value == pytest.approx(row.mae.value - 2, abs=0.1)
+
+
+def test_where_real_videos_taught_nothing_noise_is_no_substitute(made, real, readers, tmp_path):
+    """Alike, and of no use: equally wrong models are under any margin."""
+    found = validate([str(made)], real, "phantom", tmp_path, by_reader(useless=True), registry=readers)
+    assert found.comparison.high < found.comparison.margin
+    assert (found.comparison.verdict, found.comparison.blind) == ("not shown", True)
+    assert found.blind.endswith("Such a trial cannot tell good videos from noise: train longer, or on more.")
+    assert found.blind in re.sub("<[^>]*>", "", usefulness_sentence(found.plain()))
 
 
 def test_every_arm_has_the_same_seeds_and_selects_on_its_own_kind(made, real, readers, tmp_path):
@@ -239,7 +261,7 @@ def test_other_real_data_with_the_same_names_is_read_again(made, real, readers, 
 
     second = validate([str(made)], Other(), "phantom", tmp_path, by_reader(), registry=readers)
     assert second.rows[0].mae.value == pytest.approx(first.rows[0].mae.value)  # the true labels are the new ones
-    assert second.rows[1].mae.value == pytest.approx(first.rows[1].mae.value)
+    assert second.rows[2].mae.value == pytest.approx(first.rows[2].mae.value)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +284,7 @@ def test_several_datasets_enter_the_interval(made, again, real, readers, tmp_pat
     assert found.comparison.variance.df_synthetic == 1
     assert found.comparison.variance.datasets is not None
     assert [row.trained_on for row in found.rows] == [
-        "real", "synthetic 1", "synthetic 1", "synthetic 2", "synthetic 2",
+        "real", "nothing", "synthetic 1", "synthetic 1", "synthetic 2", "synthetic 2",
         "synthetic 1, labels distributed as in real", "real and synthetic 1", "10 % of real", "10 % of real and synthetic 1",
     ]  # fmt: skip
     seeds = [{each["seed"] for each in Reader.seen[first : first + 3]} for first in range(0, 12, 3)]
@@ -274,7 +296,7 @@ def test_several_datasets_enter_the_interval(made, again, real, readers, tmp_pat
 def test_a_dataset_without_a_test_split_is_compared_without_that_row(real, readers, trained_tiny, registry, tmp_path):
     out = other_dataset(tmp_path / "untested", trained_tiny, registry, splits={"train": 3, "val": 2})
     found = validate([str(out)], real, "phantom", tmp_path / "w", by_reader(), registry=readers)
-    assert [row.trained_on for row in found.rows] == ["real", "synthetic"]
+    assert [row.trained_on for row in found.rows] == ["real", "nothing", "synthetic"]
     assert [each.why for each in found.not_computed] == ["the dataset has no test split"]
 
 
@@ -387,7 +409,7 @@ def test_a_row_of_repeated_videos_says_how_many_there_are(made, real, readers, t
     assert train < 10  # some are there more than once
     assert row.note == f"{train} distinct videos fill the 10 places of train; {val} distinct videos fill the 4 places of val"
     assert f"{row.trained_on}: {row.note}." in re.sub("<[^>]*>", "", str(verdict_section(found.plain())))
-    assert [each["note"] for each in found.plain()["rows"]][:2] == ["", ""]
+    assert [each["note"] for each in found.plain()["rows"] if each["trained_on"] in ("real", "synthetic")] == [""] * 3
 
 
 def test_an_interrupted_exam_goes_on_and_says_how_far_it_is(made, real, readers, tmp_path, monkeypatch):
@@ -451,8 +473,8 @@ def test_what_stays_of_a_synthetic_training_is_selected_on_synthetic_validation_
         kept.append(validate([str(made)], real, "phantom", work, by_reader(), registry=readers))
     low, high = kept
     assert low.rows[0] == high.rows[0]
-    assert (low.rows[1].trained_on, low.rows[1].tested_on) == ("synthetic", "real")
-    assert low.rows[1].bias.value < high.rows[1].bias.value - 5
+    assert (low.rows[2].trained_on, low.rows[2].tested_on) == ("synthetic", "real")
+    assert low.rows[2].bias.value < high.rows[2].bias.value - 5
 
 
 def test_r2_mae_and_rmse_are_as_defined_and_patients_are_resampled_whole():
@@ -525,9 +547,13 @@ def test_the_command_ends_with_the_verdict(made, run_echosdk, tmp_path, monkeypa
     source = "phantom?patients=16&frames=12&fps=16&size=32"
     words = ("validate", str(made), "--data", source, "--seeds", "2", "--work", str(tmp_path / "w"), "--device", "cpu")
     generous = run_echosdk(*words, "--margin", "1000")
-    assert (generous.status, generous.out.partition("\n")[0]) == (0, "verdict: substitute"), generous.err
-    real = echosdk.evaluation.validate.compare
-    monkeypatch.setattr(echosdk.evaluation.validate, "compare", lambda *a, **k: evolve(real(*a, **k), verdict="not shown"))
+    assert (generous.status, generous.out.partition("\n")[0]) == (1, "verdict: not shown"), generous.err
+    assert "Even the model trained on real data is not shown to do better than one value for every clip by" in generous.out
+    told_so = echosdk.evaluation.validate
+    monkeypatch.setattr(told_so, "judge", lambda found, _effect: evolve(found, verdict="substitute"))
+    ended = run_echosdk(*words)
+    assert (ended.status, ended.out.partition("\n")[0]) == (0, "verdict: substitute"), ended.err
+    monkeypatch.setattr(told_so, "judge", lambda found, _effect: evolve(found, verdict="not shown"))
     told = run_echosdk(*words)
     assert (told.status, told.out.partition("\n")[0]) == (1, "verdict: not shown"), told.err
     assert "margin 0.5 %" in told.out

@@ -16,8 +16,8 @@ import torch
 from attrs import define
 
 from echosdk import DatasetError, InputError, PrivacyError, References, Registry, Verdict
-from echosdk.generation.dataset import read_samples
 from echosdk.generation.generate import generate
+from echosdk.generation.reading import read_samples
 from echosdk.generation.shards import parse_result, read_counts
 
 

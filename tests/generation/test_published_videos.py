@@ -13,9 +13,9 @@ from attrs import define
 from echosdk import PrivacyError, References, Registry, Verdict
 from echosdk.bundle import Bundle
 from echosdk.clips.images import to_images
-from echosdk.generation.dataset import read_samples
 from echosdk.generation.generate import generate, make_plan
 from echosdk.generation.pipeline import Pipeline, read_frames
+from echosdk.generation.reading import read_samples
 
 FRAMES = 12
 

@@ -340,7 +340,7 @@ def test_a_place_that_cannot_be_written_to_is_an_error_in_one_line(
 def test_another_seed_gives_other_videos_and_labels(whole: Any, registry: Registry, tmp_path: Path) -> None:
     out = tmp_path / "out"
     generate(str(out), options=attrs.evolve(whole.options, seed=1), shards="3:4", registry=registry)
-    from echosdk.generation.dataset import read_samples
+    from echosdk.generation.reading import read_samples
 
     (one,) = read_samples((out / "test-000000.tar").read_bytes())
     (other,) = read_samples((whole.folder / "test-000000.tar").read_bytes())

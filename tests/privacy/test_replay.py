@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 import echosdk
 from echosdk import Registry
 from echosdk.bundle import Bundle, add_stage, strip
-from echosdk.generation.dataset import read_samples
 from echosdk.generation.generate import Options, generate
 from echosdk.generation.pipeline import decode
 from echosdk.generation.plan import Plan
+from echosdk.generation.reading import read_samples
 from echosdk.plugin_set import PluginSet
 from echosdk.seeding import generator
 
