@@ -269,4 +269,4 @@ def test_a_damaged_shard_is_named(whole: Any, tmp_path: Path, run_echosdk: Calla
         "audit", str(out), "--data", DATA, "--bundle", str(whole.options.bundle), "--patients", "1", "--device", "cpu"
     )
     assert ended.status == 2
-    assert "train-000000.tar: its bytes are not those that were written; run: echosdk repair" in ended.err
+    assert "train-000000.tar: its bytes are not those that were written; copy it again, or run: echosdk repair" in ended.err

@@ -82,7 +82,8 @@ def test_a_shard_that_was_changed_is_not_exported(whole: Any, run_echosdk: Calla
     shard.write_bytes(shard.read_bytes()[:-1] + b"\1")
     ended = run_echosdk("export", str(damaged), str(tmp_path / "plain"), "--to", "folder")
     assert ended.status == 2
-    assert ended.err.endswith("val-000000.tar: its bytes are not those that were written; run: echosdk repair\n")
+    says = f"val-000000.tar: its bytes are not those that were written; copy it again, or run: echosdk repair {damaged}\n"
+    assert ended.err.endswith(says)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged"]
 
 
