@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import BundleError, DataError, InputError
-from echosdk.evaluation.agreement import Agreement, make_agreement
+from echosdk.evaluation.agreement import STEPS, Agreement, make_agreement
 from echosdk.evaluation.comparable import check_datasets, cutoffs_of, is_inside, reading, shards_of, which_label
 from echosdk.evaluation.downstream import (
     KIND,
@@ -380,9 +380,13 @@ def _reconstructed(
 
 
 def _one_value(real: Mapping[Any, Clips], label: Label) -> tuple[NDArray[Any], str]:
-    """Return what whoever knows nothing says of the test clips, `2 n` as of two trainings that agree, and in words."""
-    value = float(np.median(_labels_of(real["train"], label.name)))
-    about = f"{value:.4g}{label.unit and ' ' + label.unit} for every clip, the median of the real training labels"
+    """Return what whoever knows nothing says of the test clips, `2 n` as of two trainings that agree, and in words.
+
+    The median is rounded to a hundredth of the label's range, as it may be one patient's.
+    """
+    step = (label.high - label.low) / STEPS
+    value = round(float(np.median(_labels_of(real["train"], label.name))) / step) * step
+    about = f"{value:.4g}{label.unit and ' ' + label.unit} for every clip, the median of real training labels, rounded"
     return np.full((2, len(real["test"])), value), about
 
 

@@ -200,8 +200,10 @@ def test_nothing_says_the_median_of_the_real_training_labels_of_every_clip(made,
     found = validate([str(made)], real, "phantom", tmp_path, by_reader(), registry=readers)
     train, test = ([clip.labels[LABEL] for clip in real.clips(split)] for split in ("train", "test"))
     row = next(row for row in found.rows if row.trained_on == "nothing")
-    assert row.note == f"{np.median(train):.4g} % for every clip, the median of the real training labels"
-    assert row.mae.value == pytest.approx(np.abs(np.median(train) - test).mean())
+    value = round(np.median(train) / 0.7) * 0.7  # a hundredth of the range: it may be a patient's
+    assert abs(value - np.median(train)) < 0.36
+    assert row.note == f"{value:.4g} % for every clip, the median of real training labels, rounded"
+    assert row.mae.value == pytest.approx(np.abs(value - np.array(test)).mean())
     assert row.minus.value == pytest.approx(row.mae.value - 2, abs=0.1)
 
 
