@@ -96,7 +96,7 @@ def test_the_report_fits_its_schema_and_begins_with_the_verdicts(done: Done) -> 
     card = json.loads((done.out / "report.json").read_text())
     Draft202012Validator(json.loads(SCHEMA.read_text())).validate(card)
     assert card["verdicts"] == {"usefulness": done.ended.verdict, "privacy": "policy not met"}
-    assert [row["trained_on"] for row in card["validation"]["rows"]] == ["real", "reconstructed", "synthetic", "synthetic"]
+    assert [row["trained_on"] for row in card["validation"]["rows"]] == ["real", "nothing", "reconstructed", "synthetic", "synthetic"]
     assert set(card["seconds"]) == set(STEPS[:-1])
     wrong = {**card, "validation": {**card["validation"], "unknown": 1}}
     assert not Draft202012Validator(json.loads(SCHEMA.read_text())).is_valid(wrong)

@@ -19,6 +19,7 @@ import torch
 from attrs import field, frozen
 from scipy.stats import binomtest
 
+from echosdk.devices import threads
 from echosdk.documents import read_json
 from echosdk.errors import DatasetError, InputError, PlanError
 from echosdk.generation.files import Folder
@@ -209,7 +210,8 @@ def write_private_audit(
     if tally.rejections:
         images = io.BytesIO()
         stills = torch.stack([rejection.still for rejection in tally.rejections])
-        np.save(images, decode(pipeline.encoder, stills), allow_pickle=False)
+        with threads(pipeline.plan.threads):  # bits depend on them
+            np.save(images, decode(pipeline.encoder, stills), allow_pickle=False)
         _private(folder / f"{shard.name}-rejected.npy", images.getvalue())
 
 
