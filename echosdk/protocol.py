@@ -144,8 +144,7 @@ def run_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> Outcome:
     Raises `PlanError` where the bundle or the dataset that is there was made with other choices; what only reads them
     is done again, which is said.
     """
-    _check_places(protocol)
-    check_audit(protocol, steps)
+    check_protocol(protocol, steps)
     chosen = [step for step in STEPS if step in steps]
     for step in chosen:
         protocol.say(f"protocol: {step}, step {STEPS.index(step) + 1} of {len(STEPS)}")
@@ -345,8 +344,9 @@ def _check_places(protocol: Protocol) -> None:
             raise InputError(f"{name} {path}: lies inside {protocol.out}, which people may read; choose another place")
 
 
-def check_audit(protocol: Protocol, steps: Sequence[str]) -> None:
-    """Raise where an audit is wanted that would be refused in hours: its policy, its source, a bundle of other data."""
+def check_protocol(protocol: Protocol, steps: Sequence[str]) -> None:
+    """Raise for places where people may read, and for an audit that would be refused in hours."""
+    _check_places(protocol)
     if "audit" in steps:
         check_asked(protocol.audit, protocol.source)
         if protocol.choices.bundle is not None:

@@ -13,7 +13,7 @@ from echosdk.errors import InputError
 from echosdk.evaluation.downstream import KIND
 from echosdk.interfaces import KINDS
 from echosdk.plugin_set import resolve
-from echosdk.protocol import LASTING, STEPS, Protocol, check_audit, has_bundle, rests
+from echosdk.protocol import LASTING, STEPS, Protocol, check_protocol, has_bundle, rests
 from echosdk.protocol import is_there as there_is
 from echosdk.protocol_choices import different
 from echosdk.protocol_times import (
@@ -45,7 +45,7 @@ class Planned:
 
 def plan_protocol(protocol: Protocol, steps: Sequence[str] = STEPS) -> list[Planned]:
     """Return what each step would do. Nothing is kept; one real video is read, to time it."""
-    check_audit(protocol, steps)
+    check_protocol(protocol, steps)
     times = _times(protocol)
     planned: list[Planned] = []
     for step in (step for step in STEPS if step in steps):

@@ -19,6 +19,7 @@ import echosdk
 from echosdk import Registry
 from echosdk.bundle import Bundle
 from echosdk.cli import app
+from echosdk.generation.dataset import dataset_around
 from echosdk.generation.estimate import seconds_a_video
 from echosdk.generation.generate import make_plan
 from echosdk.interfaces import Switches
@@ -208,10 +209,18 @@ def test_a_place_inside_any_dataset_is_refused(place: str, done: Done, tmp_path:
     """Also one that has nothing to do with this run: a dataset's folder is what people are given."""
     inside = done.protocol.dataset / "in"
     places = {"out": tmp_path / "out", "work": tmp_path / "work"} | {place: inside}
-    with pytest.raises(echosdk.InputError) as error:
-        run_protocol(done.again(**places)[0])
+    for attempt in (run_protocol, plan_protocol):
+        with pytest.raises(echosdk.InputError) as error:
+            attempt(done.again(**places)[0])
     assert str(error.value).endswith(f" {inside}: lies inside the dataset {done.protocol.dataset}, which people may read; choose another")
     assert not inside.exists()
+
+
+def test_a_file_of_that_name_that_is_no_manifest_makes_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"labels": {"heart": 1}}')  # as other people's tools call theirs
+    assert dataset_around(tmp_path / "a" / "b") is None
+    (tmp_path / "dataset.json").write_text('{"plan": {}, "shards": []}')
+    assert dataset_around(tmp_path / "a" / "b") == tmp_path
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def command(
         return
     click.echo(f"{out}: {found.n} videos against {found.n} real ones of each split; 95 % intervals")
     if found.n < videos:
-        click.echo(f"fewer than the {videos} asked for: half of a split's patients, and the dataset, have no more")
+        why = "a comparison takes half of a split's patients at most, and no more than there are"
+        click.echo(f"not the {videos} asked for: {why}")
     for subject, figures in found.measured.items():
         click.echo(f"\n{subject}")
         head = ("measure", "against", "n", "value", "interval", "floor", "")

@@ -147,8 +147,8 @@ def _print(found: Validation) -> None:
         f"{found.label}: mean absolute error of {found.validator}, synthetic minus real: {it.difference:+.2f}{unit}, "
         f"95 % interval {it.low:+.2f} to {it.high:+.2f}; margin {it.margin:g}{unit}"
     )
-    if found.blind:
-        click.echo(found.blind)
+    if found.why_blind:
+        click.echo(found.why_blind)
     click.echo(found.margin_from)
     click.echo(
         f"{it.patients} test patients, {it.seeds} seeds, {it.datasets} dataset{'s' if it.datasets > 1 else ''}; "

@@ -119,7 +119,7 @@ class Comparison:
 
 BLIND = (
     "Even the model trained on real data is not shown to do better than one value for every clip by more than the "
-    "margin. Such a trial cannot tell good videos from noise: train longer, or on more."
+    "margin. Such a trial cannot tell good videos from noise: train longer or on more, or test on more patients."
 )
 
 

@@ -87,13 +87,13 @@ class Validation:
         return MARGIN_FROM if margin == MARGIN else OWN_MARGIN.format(margin)
 
     @property
-    def blind(self) -> str:
+    def why_blind(self) -> str:
         """Why the trial cannot tell good videos from noise, in a sentence; empty where it can."""
         return BLIND if self.comparison.blind else ""
 
     def plain(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {**finite(attrs.asdict(self)), "margin_from": self.margin_from, "blind": self.blind}
+        return {**finite(attrs.asdict(self)), "margin_from": self.margin_from, "why_blind": self.why_blind}
 
 
 @frozen(kw_only=True)
@@ -243,7 +243,7 @@ def validate(
         low=label.low,
         high=label.high,
         comparison=comparison,
-        needed=() if comparison.blind else needed(comparison),  # no number of patients would help
+        needed=() if comparison.blind else needed(comparison),  # they are of the difference alone
         rows=tuple(row for row, _ in rows),
         agreements=tuple(agreement for _, agreement in rows),
         not_computed=tuple(missing),

@@ -9,6 +9,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,13 @@ def read_manifest(out: Folder) -> dict[str, Any]:
 def dataset_around(path: Path) -> Path | None:
     """Return the dataset on this machine in which a path lies, or which it is; None where there is none."""
     place = path.resolve()
-    return next((folder for folder in (place, *place.parents) if (folder / MANIFEST).is_file()), None)
+    return next((folder for folder in (place, *place.parents) if _is_dataset(folder)), None)
+
+
+def _is_dataset(folder: Path) -> bool:
+    with suppress(OSError, ValueError):  # others call files so, too
+        return {"plan", "shards"} <= {*json.loads((folder / MANIFEST).read_text())}
+    return False
 
 
 def read_plan(out: Folder) -> Plan:
@@ -359,11 +366,7 @@ def _opened(entries: Mapping[str, Any], shards: Any) -> Iterator[dict[str, Any]]
 def _decoded(extension: str, sample: Mapping[str, bytes]) -> dict[str, Any]:
     from echosdk.clips.images import to_images
 
-    return {
-        "key": sample["__key__"],
-        "video": to_images(frames_in(sample, extension)),
-        **json.loads(sample["json"]),
-    }
+    return {"key": sample["__key__"], "video": to_images(frames_in(sample, extension)), **json.loads(sample["json"])}
 
 
 def _index(results: Sequence[ShardResult], extension: str) -> bytes:

@@ -46,7 +46,7 @@ def check_complete(out: Folder, manifest: Mapping[str, Any]) -> None:
     """Raise `DatasetError` where shards are missing, before what takes hours begins."""
     names, shards = set(out.names()), [f"{entry['shard']}.tar" for entry in manifest["shards"]]
     missing = [name for name in shards if name not in names]
-    if missing:
+    if names and missing:  # a place that may be read and not listed shows no names
         raise DatasetError(
             f"{out.url}/{missing[0]}: missing, as {len(missing)} of {len(shards)} shards are; copy them again, or run: "
             f"echosdk repair {out.url}"

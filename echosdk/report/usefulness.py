@@ -21,7 +21,7 @@ def usefulness_sentence(validation: Mapping[str, Any]) -> str:
     """Return the verdict in words."""
     it, points = validation["comparison"], _points(validation)
     more = "more" if it["difference"] > 0 else "less"
-    blind = validation["blind"] if it["verdict"] == "not shown" else ""
+    blind = validation["why_blind"] if it["verdict"] == "not shown" else ""
     return (
         f"A model trained on it errs by {abs(it['difference']):.2f}{points} {more} than one trained on real data, on "
         f"{it['patients']} real test patients (95 % interval {it['low']:+.2f} to {it['high']:+.2f}; margin "
@@ -62,8 +62,7 @@ def verdict_section(validation: Mapping[str, Any]) -> Html:
                 "degrees of freedom": f"{it['df']:.1f} ({'Cochran' if it['datasets'] > 1 else 'Satterthwaite'})",
                 "p, not inferior": f"{it['p_noninferior']:.3g}",
                 "p, equivalent (TOST)": f"{it['p_equivalent']:.3g}",
-                "power of this trial": f"{percent(it['power'])}, were there no difference",
-                f"for a power of 80{NO_BREAK}%": _needed(validation["needed"]),
+                **_power(validation),
             }
         ),
         table(
@@ -141,6 +140,16 @@ def _notes(validation: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def _power(validation: Mapping[str, Any]) -> dict[str, str]:
+    """Say how likely such a trial shows a substitute, and what trial would do; nothing of one that cannot tell."""
+    if not validation["needed"]:
+        return {}
+    return {
+        "power of this trial": f"{percent(validation['comparison']['power'])}, were there no difference",
+        f"for a power of 80{NO_BREAK}%": _needed(validation["needed"]),
+    }
+
+
 def _needed(sizes: Sequence[Mapping[str, Any]]) -> str:
     """Say what trial would do; a size that none would is said once."""
 
@@ -152,7 +161,7 @@ def _needed(sizes: Sequence[Mapping[str, Any]]) -> str:
     never = [size(each) for each in sizes if each["patients"] is None]
     if never:
         enough.append(f"with {never[-1]} or fewer no number of patients is enough")
-    return "; ".join(enough) or "no size of trial is enough"
+    return "; ".join(enough)
 
 
 def _unit(validation: Mapping[str, Any]) -> str:

@@ -191,7 +191,7 @@ def test_the_verdict_is_what_the_models_are(off, verdict, made, real, readers, t
     assert found.comparison.verdict == verdict
     assert found.comparison.difference == pytest.approx(off, abs=0.01)
     assert found.comparison.patients == 15
-    assert not found.blind
+    assert not found.why_blind
     of_models = [row.mae.value for row in found.rows if row.trained_on != "nothing"]
     assert of_models == pytest.approx([2 + (off if i else 0) for i in range(3)], abs=0.1)
 
@@ -212,8 +212,9 @@ def test_where_real_videos_taught_nothing_noise_is_no_substitute(made, real, rea
     found = validate([str(made)], real, "phantom", tmp_path, by_reader(useless=True), registry=readers)
     assert found.comparison.high < found.comparison.margin
     assert (found.comparison.verdict, found.comparison.blind) == ("not shown", True)
-    assert found.blind.endswith("Such a trial cannot tell good videos from noise: train longer, or on more.")
-    assert found.blind in re.sub("<[^>]*>", "", usefulness_sentence(found.plain()))
+    assert found.why_blind.endswith("Such a trial cannot tell good videos from noise: train longer or on more, or test on more patients.")
+    assert found.why_blind in re.sub("<[^>]*>", "", usefulness_sentence(found.plain()))
+    assert "power" not in str(verdict_section(found.plain()))  # more patients of such a trial are not what it lacks
 
 
 def test_every_arm_has_the_same_seeds_and_selects_on_its_own_kind(made, real, readers, tmp_path):
