@@ -336,7 +336,7 @@ _DO: dict[str, Callable[[Protocol], None]] = {
 def _check_places(protocol: Protocol) -> None:
     second = protocol.choices.audit.second_network
     places = {"--work": protocol.work, "--private-audit": protocol.private_audit, "audit.second_network": second}
-    for name, path in {**places, "--out": protocol.out}.items():
+    for name, path in {"--out": protocol.out, **places}.items():
         if path is not None and (dataset := dataset_around(Path(path))):
             raise InputError(f"{name} {path}: lies inside the dataset {dataset}, which people may read; choose another")
     for name, path in places.items():

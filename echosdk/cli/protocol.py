@@ -91,8 +91,9 @@ def command(
     if dry_run:
         planned = plan_protocol(protocol, steps or STEPS)
         _print_plan(planned, as_json)
-        for refused in (each for each in planned if each.state == "refused"):
-            raise PlanError(f"{out}: the step {refused.step} would be refused: {refused.what.rpartition('; ')[2]}")
+        refused = next((each for each in planned if each.state == "refused"), None)
+        if refused:
+            raise PlanError(f"{out}: the step {refused.step} would be refused: {refused.what}")
         return
     ended = run_protocol(protocol, steps or STEPS)
     said = {"policy_met": ended.policy_met, "verdict": ended.verdict, "report": ended.report and str(ended.report)}

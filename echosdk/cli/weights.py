@@ -26,8 +26,8 @@ def list_(as_json: bool) -> None:
         {
             "name": known.name,
             "what": known.what,
-            "present": not fault(known),
-            "fault": fault(known),
+            "present": not (wrong := fault(known)),
+            "fault": wrong,
             "package": f"{known.package}=={known.version}" if known.package else "",
             "get": known.remedy,
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -11,7 +10,6 @@ from attrs import evolve
 from echosdk.abilities import CutOffs
 from echosdk.errors import DatasetError, InputError
 from echosdk.evaluation.downstream import KIND
-from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
 from echosdk.interfaces import SPLITS, DataSource, Label
 from echosdk.plugin_set import PluginSet
@@ -97,12 +95,6 @@ def cutoffs_of(validator: object, label: Label, wanted: tuple[float, ...] | None
             f"--cutoff {outside[0]:g}: lies outside the range of {label.name}, {label.low:g} to {label.high:g}"
         )
     return wanted
-
-
-def is_inside(work: Path, folder: Folder) -> bool:
-    """Say whether the working folder lies in a dataset's, or is it."""
-    place = folder.local_path
-    return place is not None and (work.resolve() == place or place in work.resolve().parents)
 
 
 def _check_splits(out: str, plan: Plan) -> None:

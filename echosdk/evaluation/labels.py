@@ -106,7 +106,6 @@ def _mean(values: Values, name: str, direction: Any, seed: int, floor: Floor | N
 def _correlations(a: Values, b: Values) -> Values:
     """Return the correlation of each row; NaN where a resample has one value alone."""
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    alone = np.isclose(a, 0, atol=1e-9).all(1) | np.isclose(b, 0, atol=1e-9).all(1)  # or rounding would correlate
     with np.errstate(invalid="ignore", divide="ignore"):
         found: Values = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.where(alone, np.nan, found)
+    return found

@@ -123,13 +123,13 @@ BLIND = (
 )
 
 
-def judge(found: Comparison, effect: Comparison) -> Comparison:
+def judge(found: Comparison, effect: float) -> Comparison:
     """Take *substitute* back where the model trained on real data is not shown to know anything.
 
-    `effect` compares it with what knows nothing: one value for every clip. Where that is not shown to err by more than
-    the margin more, videos of noise would be as good: the trial could not have told (assay sensitivity; ICH E10, 1.5).
+    `effect` is by how much more at least (2.5 % limit) one value for every clip errs than that model. If it is not over
+    the margin, videos of noise would be as good: the trial could not have told (assay sensitivity; ICH E10, 1.5).
     """
-    blind = not effect.low > found.margin
+    blind = not effect > found.margin
     verdict: Verdict = "not shown" if blind and found.verdict == "substitute" else found.verdict
     return evolve(found, blind=blind, verdict=verdict)
 

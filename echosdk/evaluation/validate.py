@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from echosdk.clips.store import store_fingerprint
 from echosdk.errors import BundleError, DataError, InputError
 from echosdk.evaluation.agreement import STEPS, Agreement, make_agreement
-from echosdk.evaluation.comparable import check_datasets, cutoffs_of, is_inside, reading, shards_of, which_label
+from echosdk.evaluation.comparable import check_datasets, cutoffs_of, reading, shards_of, which_label
 from echosdk.evaluation.downstream import (
     KIND,
     Arm,
@@ -34,7 +34,7 @@ from echosdk.evaluation.intervals import RESAMPLES
 from echosdk.evaluation.measurement import Measured, NotComputed, finite
 from echosdk.evaluation.noninferiority import BLIND, Comparison, Needed, compare, judge, needed
 from echosdk.evaluation.rows import Row, make_row
-from echosdk.generation.dataset import read_manifest
+from echosdk.generation.dataset import dataset_around, read_manifest
 from echosdk.generation.files import Folder
 from echosdk.generation.plan import Plan
 from echosdk.generation.reading import check_complete
@@ -157,10 +157,9 @@ def validate(
         check_complete(folder, manifest)
     plans = [Plan.of_public(manifest["plan"]) for manifest in manifests]
     check_datasets(outs, plans, manifests)
-    inside = [out for folder, out in zip(folders, outs, strict=True) if is_inside(work, folder)]
-    if inside:
+    if inside := dataset_around(work):
         raise InputError(
-            f"--work {work}: lies inside the dataset {inside[0]}; real videos go there: choose another place"
+            f"--work {work}: lies inside the dataset {inside}; real videos go there: choose another place"
         )
     if check_source(source)["test"] < 2:
         raise DataError(f"{source_name}: its test split has fewer than two clips; a verdict needs real test patients")
@@ -213,9 +212,9 @@ def validate(
     ]
     missing: list[NotComputed] = []
     real_read = study.read(on_real)
-    rows = [study.row(on_real.name, test, real_read)]
     nothing, about = _one_value(real, label)
-    rows.append(attrs.evolve(study, cutoffs=()).row(NOTHING, test, nothing, minus=("real", real_read), note=about))
+    knowing_nothing = attrs.evolve(study, cutoffs=()).row(NOTHING, test, nothing, minus=("real", real_read), note=about)
+    rows = [study.row(on_real.name, test, real_read), knowing_nothing]
     if wanted.reconstruct:
         arm = _reconstructed(bench, real, plans[0], wanted, source_print, missing)
         rows += [study.row(arm.name, test, study.read(arm), minus=("real", real_read))] if arm else []
@@ -228,12 +227,17 @@ def validate(
         else:
             missing.append(NotComputed(name=f"{arm.name}, tested on synthetic", why="the dataset has no test split"))
     rows += _more_rows(study, on_real, real_read, on_made[0], real)
-    true, groups = _labels_of(real["test"], label.name), np.array([clip.group for clip in real["test"]])
-    errors, how = np.abs(real_read - true), {"resamples": wanted.resamples, "seed": wanted.seed}
-    comparison = judge(
-        compare(errors, np.abs(np.stack(made_read) - true), groups, wanted.margin, **how),
-        compare(errors, np.abs(nothing - true)[None], groups, wanted.margin, **how),
+    true = _labels_of(real["test"], label.name)
+    comparison = compare(
+        np.abs(real_read - true),
+        np.abs(np.stack(made_read) - true),
+        np.array([clip.group for clip in real["test"]]),
+        wanted.margin,
+        resamples=wanted.resamples,
+        seed=wanted.seed,
     )
+    assert knowing_nothing[0].minus is not None
+    comparison = judge(comparison, effect=knowing_nothing[0].minus.low)
     return Validation(
         datasets=tuple(out.rstrip("/").rpartition("/")[2] for out in outs),
         data=source_name.partition(":")[0].partition("?")[0],

@@ -553,10 +553,10 @@ def test_the_command_ends_with_the_verdict(made, run_echosdk, tmp_path, monkeypa
     assert (generous.status, generous.out.partition("\n")[0]) == (1, "verdict: not shown"), generous.err
     assert "Even the model trained on real data is not shown to do better than one value for every clip by" in generous.out
     told_so = echosdk.evaluation.validate
-    monkeypatch.setattr(told_so, "judge", lambda found, _effect: evolve(found, verdict="substitute"))
+    monkeypatch.setattr(told_so, "judge", lambda found, effect: evolve(found, verdict="substitute"))
     ended = run_echosdk(*words)
     assert (ended.status, ended.out.partition("\n")[0]) == (0, "verdict: substitute"), ended.err
-    monkeypatch.setattr(told_so, "judge", lambda found, _effect: evolve(found, verdict="not shown"))
+    monkeypatch.setattr(told_so, "judge", lambda found, effect: evolve(found, verdict="not shown"))
     told = run_echosdk(*words)
     assert (told.status, told.out.partition("\n")[0]) == (1, "verdict: not shown"), told.err
     assert "margin 0.5 %" in told.out
